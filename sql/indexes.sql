@@ -1,0 +1,38 @@
+-- Optional indexes for a live hub. Run with psql; safe to run again at any time:
+--
+--   psql "$HUB" -f sql/indexes.sql
+--
+-- They are built CONCURRENTLY, so that heartbeats go on, and for that outside any transaction.
+--   trust_name_unique      one trust of a name, enforced by the hub itself; flat name lookup
+--   fl_kit_slot_free       the next free slot without reading the pool; holds free slots only
+\set ON_ERROR_STOP on
+
+-- Two trusts of one name stand in the way of the first: say which, change nothing.
+DO $$
+DECLARE
+    duplicates text;
+BEGIN
+    SELECT string_agg(format('%L (%s rows)', name, rows), ', ' ORDER BY name)
+      INTO duplicates
+      FROM (SELECT name, count(*) AS rows FROM trust GROUP BY name HAVING count(*) > 1) AS d;
+    IF duplicates IS NOT NULL THEN
+        RAISE EXCEPTION 'no index was built: several trusts share a name: %', duplicates
+              USING HINT = 'Rename or delete the spare rows, then run this script again.';
+    END IF;
+END
+$$;
+
+-- What an interrupted build left behind is not used by queries, and IF NOT EXISTS would
+-- take it for the index.
+SELECT format('DROP INDEX CONCURRENTLY %s', indexrelid::regclass)
+  FROM pg_index
+ WHERE indexrelid IN (to_regclass('trust_name_unique'), to_regclass('fl_kit_slot_free'))
+   AND NOT indisvalid
+\gexec
+
+CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS trust_name_unique
+    ON trust (name);
+
+CREATE INDEX CONCURRENTLY IF NOT EXISTS fl_kit_slot_free
+    ON fl_kit_slot (slot_number, slot_name)
+ WHERE assigned_to_trust_id IS NULL;

@@ -1,0 +1,26 @@
+-- Open the registration's transaction and take the lock of its name: one round trip.
+--
+-- By hand in psql, with the key that register-trust derives from the name (registry.rs):
+--   \set name_lock 42
+--   \i sql/open.sql
+
+-- The server's defaults are not trusted: under REPEATABLE READ the statement that looks
+-- for the name would see the world as it was before the wait for the lock.
+BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+
+-- Older hubs keep UTC in `timestamp without time zone`, newer ones have `timestamptz`.
+-- In this zone now() becomes the right instant in both.
+SET LOCAL TIME ZONE 'UTC';
+
+-- No wait without an end. The lock's limit is the shorter, so that it is what gets reported.
+SET LOCAL statement_timeout = '30s';
+SET LOCAL lock_timeout = '29s';
+SET LOCAL idle_in_transaction_session_timeout = '60s';
+
+-- A commit that the server acknowledged must survive its crash, whatever the role's setting.
+SELECT set_config('synchronous_commit', 'on', true)
+ WHERE current_setting('synchronous_commit') = 'off';
+
+-- Registrations of one name take turns. A statement of its own: the next one's snapshot
+-- must be younger than this wait. It blocks no reader or writer of any table.
+SELECT pg_advisory_xact_lock(:name_lock);

@@ -1,0 +1,149 @@
+//! Registers one trust on a FLIP hub and hands over its kit of credentials, delivered before
+//! the commit. README.md holds the contract; `run` below is the whole way of the data.
+
+mod aws;
+mod bounded;
+mod cli;
+mod delivery;
+mod error;
+mod hub;
+mod kit;
+mod pool;
+mod registry;
+mod secret;
+mod settings;
+
+use std::process::ExitCode;
+use std::{env, io, panic};
+
+use log::{LevelFilter, debug, error, info, warn};
+
+use cli::{Command, Request};
+use delivery::{Delivery, Stdout};
+use error::Failure;
+use hub::Hub;
+use kit::Kit;
+use pool::SlotNames;
+use registry::{Newcomer, Origin, Registration};
+use settings::Settings;
+
+/// Where the pool's slot names are configured.
+const SLOT_NAMES: &str = "FL_KIT_SLOT_NAMES";
+
+fn main() -> ExitCode {
+    // A panic's own message can quote data; the place is enough to find it.
+    panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        error!("internal error at {place}; please report it");
+    }));
+    match cli::parse(env::args_os().skip(1)) {
+        Ok(Command::Help) => print(cli::HELP.trim_end()),
+        Ok(Command::Version) => print(concat!("register-trust ", env!("CARGO_PKG_VERSION"))),
+        Ok(Command::Register(request)) => match run(request) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => report(&failure),
+        },
+        Err(usage) => {
+            // With stderr gone there is nobody left to tell.
+            let _ = io::Write::write_all(&mut io::stderr(), format!("{usage}\n").as_bytes());
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Registers, and leaves `[]` as the verdict if that fails.
+fn run(mut request: Request) -> Result<(), Failure> {
+    let level = request.verbosity.map_or_else(settings::log_level, Ok);
+    start_logger(*level.as_ref().unwrap_or(&LevelFilter::Error));
+    let mut delivery = Delivery::open(request.parameter.take())?;
+    let result = level.and_then(|_| register(request, &mut delivery));
+    if let Err(failure) = &result
+        && failure.takes_the_kit_back()
+        && let Err(further) = delivery.take_back()
+    {
+        error!("cannot leave [] as the verdict either: {further}");
+    }
+    result
+}
+
+fn register(request: Request, delivery: &mut Delivery) -> Result<(), Failure> {
+    let settings = Settings::read()?;
+    let Request { name, code, region, .. } = request;
+    let newcomer = if request.require_existing {
+        Err(Failure::Unknown { name: name.clone() })
+    } else {
+        Newcomer::new(&name, code, region)
+    };
+
+    let hub = Hub::connect(&settings.hub, hub::CONNECT)?;
+    debug!("connected to the hub");
+    let mut registration = Registration::open(hub, &name, newcomer)?;
+    let trust = registration.find_or_register(SLOT_NAMES, || match &settings.slot_names {
+        Some(json) => SlotNames::parse(json, SLOT_NAMES),
+        None => {
+            warn!("{SLOT_NAMES} is not set; it counts as no slot names");
+            SlotNames::default()
+        }
+    })?;
+
+    let (slot, slot_number) =
+        trust.slot.as_ref().map(|(name, number)| (name.as_str(), *number)).unzip();
+    let kit = |keys| Kit {
+        trust_id: &trust.id,
+        trust_name: &name,
+        keys,
+        fl_kit_slot: slot,
+        fl_kit_slot_number: slot_number,
+        hub_shared: &settings.hub_shared,
+    };
+    match trust.origin {
+        Origin::Found(namesakes) => {
+            let kit = kit(None).to_json();
+            // Nothing was written and nothing is left to do on the hub.
+            drop(registration);
+            if namesakes > 1 {
+                warn!("{namesakes} trusts are named {name:?}; this is the oldest");
+            }
+            delivery.hand_over(&kit?, true)?;
+            info!(
+                "trust {name:?} is already registered as {}; its kit has no credentials",
+                trust.id
+            );
+        }
+        Origin::Registered(xact_id) => {
+            let kit = kit(registration.keys()).to_json()?;
+            delivery.hand_over(&kit, false)?;
+            registration.commit(&settings.hub, xact_id, &trust.id)?;
+            let slot = slot.unwrap_or_default();
+            info!("registered trust {name:?} as {} with slot {slot}", trust.id);
+        }
+    }
+    delivery.receipt()
+}
+
+fn start_logger(level: LevelFilter) {
+    // This crate alone: rusoto and tokio-postgres log requests, bodies and parameters.
+    let logger = stderrlog::new()
+        .module(module_path!())
+        .color(stderrlog::ColorChoice::Never)
+        .verbosity(level)
+        .init();
+    debug_assert!(logger.is_ok(), "the only logger");
+}
+
+fn report(failure: &Failure) -> ExitCode {
+    error!("{failure}");
+    error!("next: {}", failure.next());
+    ExitCode::FAILURE
+}
+
+fn print(text: &str) -> ExitCode {
+    match Stdout::open().and_then(|mut stdout| stdout.print(text)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            start_logger(LevelFilter::Error);
+            error!("cannot print to stdout: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

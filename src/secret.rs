@@ -1,0 +1,48 @@
+//! Secrets: minted, hashed, wiped when dropped, and exposed by one function.
+//!
+//! [`Secret`] has no `Debug`, `Display` or `Clone`. Whoever wants its text must call
+//! [`Secret::expose`], so `grep -rn 'expose()' src` lists every place where a secret leaves.
+
+use std::fmt::Write;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+/// Text that must not reach stderr, argv or a core dump's bystander: a key, its hash, a
+/// password, a hub-shared value, a whole kit.
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Takes the text over; the caller keeps no copy.
+    pub fn new(text: String) -> Secret {
+        Secret(Zeroizing::new(text))
+    }
+
+    /// A new key: 32 bytes from the operating system, base64url without padding
+    /// (RFC 4648 section 5), 43 characters.
+    ///
+    /// # Errors
+    /// When the operating system gives no random bytes.
+    pub fn mint() -> Result<Secret, getrandom::Error> {
+        let mut bytes = Zeroizing::new([0u8; 32]);
+        getrandom::fill(bytes.as_mut())?;
+        Ok(Secret::new(URL_SAFE_NO_PAD.encode(bytes.as_ref())))
+    }
+
+    /// The SHA-256 of the text in lower-case hex: what the hub keeps of an API key.
+    pub fn sha256_hex(&self) -> Secret {
+        let digest = Sha256::digest(self.0.as_bytes());
+        let mut hex = String::with_capacity(64);
+        for byte in digest {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+        }
+        Secret::new(hex)
+    }
+
+    /// The plaintext. Only for handing it to where the contract says it goes.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
