@@ -4,9 +4,11 @@
 --   \set name_lock 42
 --   \i sql/open.sql
 
--- The server's defaults are not trusted: under REPEATABLE READ the statement that looks
--- for the name would see the world as it was before the wait for the lock.
-BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+-- The role's own defaults are not trusted: under REPEATABLE READ the statement that looks for
+-- the name would see the world as it was before the wait for the lock.
+BEGIN;
+SET LOCAL transaction_isolation = 'read committed';
+SET LOCAL transaction_read_only = off;
 
 -- Older hubs keep UTC in `timestamp without time zone`, newer ones have `timestamptz`.
 -- In this zone now() becomes the right instant in both.
@@ -17,7 +19,7 @@ SET LOCAL statement_timeout = '30s';
 SET LOCAL lock_timeout = '29s';
 SET LOCAL idle_in_transaction_session_timeout = '60s';
 
--- A commit that the server acknowledged must survive its crash, whatever the role's setting.
+-- What the server acknowledged must survive its crash, whatever the role's setting.
 SELECT set_config('synchronous_commit', 'on', true)
  WHERE current_setting('synchronous_commit') = 'off';
 

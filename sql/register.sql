@@ -1,19 +1,21 @@
 -- Find the trust or register it, in one statement. Always gives one row:
---   existing_id    the trust was there; its slot, if it has one, in slot_name and slot_number
---   registered_id  the trust is new; its claimed slot in slot_name and slot_number
---   neither        not registered: no slot could be claimed (slot_free is false), or a unique
---                  index refused the row (slot_free is true)
+--   trust_id               null if it was neither found nor registered
+--   namesakes              how many trusts of that name were there: 0 if it is new
+--   xact_id                the transaction that registers it, if it is new
+--   slot_name/slot_number  the slot that it has or gets
+--   slot_free              whether a slot could be claimed; if so and there is no trust,
+--                          a unique index refused the row
 --
--- By hand in psql (inside open.sql's transaction):
+-- By hand in psql, behind open.sql:
 --   PREPARE register (text, text, text, text, boolean) AS <this statement>;
---   EXECUTE register ('St Thomas''', 'GSTT', NULL, '<sha-256 of the key>', true);
+--   EXECUTE register ('St Thomas''', 'GSTT', NULL, '<SHA-256 of the key>', true);
 --
 -- $1 name, $2 code, $3 region or null, $4 SHA-256 of the API key in hex,
 -- $5 whether an unknown trust may be registered (false: look only)
 WITH
 -- The oldest of that name: older hubs allowed several.
 existing AS (
-    SELECT id, name, count(*) OVER () AS namesakes
+    SELECT id, count(*) OVER () AS namesakes
       FROM trust
      WHERE name = $1
      ORDER BY created_at, id
@@ -21,7 +23,7 @@ existing AS (
 ),
 -- The lowest free slot that no other registration is about to take.
 free_slot AS (
-    SELECT slot_name, slot_number
+    SELECT slot_name
       FROM fl_kit_slot
      WHERE assigned_to_trust_id IS NULL
        AND $5
@@ -37,7 +39,7 @@ registered AS (
     SELECT gen_random_uuid(), $1, $2, $3, $4, now()
       FROM free_slot
         ON CONFLICT DO NOTHING
- RETURNING id, name, pg_current_xact_id()::text AS xact_id
+ RETURNING id, name, pg_current_xact_id()::text::bigint AS xact_id
 ),
 claimed AS (
     UPDATE fl_kit_slot
@@ -59,13 +61,12 @@ assigned AS (
      ORDER BY slot_number, slot_name
      LIMIT 1
 )
-SELECT existing.id::text                   AS existing_id,
-       existing.namesakes                  AS namesakes,
-       registered.id::text                 AS registered_id,
-       registered.xact_id                  AS xact_id,
-       slot.slot_name                      AS slot_name,
-       slot.slot_number                    AS slot_number,
-       EXISTS (SELECT FROM free_slot)      AS slot_free
+SELECT coalesce(existing.id, registered.id)::text AS trust_id,
+       coalesce(existing.namesakes, 0)            AS namesakes,
+       registered.xact_id                         AS xact_id,
+       slot.slot_name                             AS slot_name,
+       slot.slot_number                           AS slot_number,
+       EXISTS (SELECT FROM free_slot)             AS slot_free
   FROM (VALUES (true)) AS always
   LEFT JOIN existing ON true
   LEFT JOIN registered ON true

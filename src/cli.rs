@@ -209,3 +209,9 @@ impl ParameterName {
         &self.0
     }
 }
+
+impl fmt::Display for ParameterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

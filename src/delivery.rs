@@ -10,42 +10,34 @@ use log::{debug, warn};
 use crate::aws::Ssm;
 use crate::cli::ParameterName;
 use crate::error::Failure;
-use crate::kit::EMPTY;
 use crate::secret::Secret;
 use crate::settings::AwsSettings;
 
+/// The verdict "this run failed, there is no kit".
+const EMPTY: &str = "[]";
+
 /// Where the run's verdict goes.
-pub enum Delivery {
-    /// The kit's line is printed.
-    Stdout(Stdout),
-    /// The kit is put into SSM; its name is printed at the end.
-    Parameter {
-        /// The parameter.
-        name: ParameterName,
-        /// Its store.
-        store: Ssm,
-        /// What takes the name.
-        stdout: Stdout,
-    },
+pub struct Delivery {
+    stdout: Stdout,
+    /// If the kit goes into SSM; then stdout takes only the name.
+    parameter: Option<(ParameterName, Ssm)>,
 }
 
 impl Delivery {
     /// Prepares the delivery.
     ///
     /// # Errors
-    /// [`Failure::Stdout`] if a printed kit would go nowhere, [`Failure::Setting`] without a
-    /// store to put it into.
+    /// A printed kit would go nowhere, or there is no store to put it into.
     pub fn open(parameter: Option<ParameterName>) -> Result<Delivery, Failure> {
-        let stdout = Stdout::open().map_err(|error| Failure::Stdout(error.to_string()))?;
-        match parameter {
+        let stdout = Stdout::open().map_err(undelivered)?;
+        let parameter = match parameter {
+            Some(name) => Some((name, Ssm::new(AwsSettings::read()?))),
             None => {
-                stdout.leads_somewhere().map_err(|error| Failure::Stdout(error.to_string()))?;
-                Ok(Delivery::Stdout(stdout))
+                stdout.leads_somewhere().map_err(undelivered)?;
+                None
             }
-            Some(name) => {
-                Ok(Delivery::Parameter { name, store: Ssm::new(AwsSettings::read()?), stdout })
-            }
-        }
+        };
+        Ok(Delivery { stdout, parameter })
     }
 
     /// Delivers the kit. To be called before the commit.
@@ -53,36 +45,35 @@ impl Delivery {
     /// # Errors
     /// It was not delivered, or not for sure: the registration must not be committed.
     pub fn hand_over(&mut self, kit: &Secret, metadata_only: bool) -> Result<(), Failure> {
-        match self {
-            Delivery::Stdout(stdout) => {
-                stdout.print(kit.expose()).map_err(|error| Failure::Stdout(error.to_string()))?;
-                debug!("printed the kit");
-            }
-            Delivery::Parameter { name, store, .. } => {
-                let version = store.put(name, kit)?;
-                debug!("put the kit into {}, version {version}", name.as_str());
-                if metadata_only && version > 1 {
-                    let (name, earlier) = (name.as_str(), version - 1);
-                    warn!(
-                        "{name} was there and is overwritten by a kit without credentials; \
-                         the earlier version can still be read as {name}:{earlier}"
-                    );
-                }
-            }
+        let Some((name, store)) = &self.parameter else {
+            self.stdout.print(kit.expose()).map_err(undelivered)?;
+            debug!("printed the kit");
+            return Ok(());
+        };
+        let version = store.put(name, kit)?;
+        debug!("put the kit into {name}, version {version}");
+        if metadata_only && version > 1 {
+            let earlier = version - 1;
+            warn!(
+                "{name} was there and is overwritten by a kit without credentials; \
+                 the earlier version can still be read as {name}:{earlier}"
+            );
         }
         Ok(())
     }
 
-    /// After the commit: says that what was delivered is final.
+    /// After the commit: says that what the parameter holds is final.
     ///
     /// # Errors
-    /// [`Failure::Receipt`]. The kit is safe.
+    /// It could not be said. The kit is safe.
     pub fn receipt(&mut self) -> Result<(), Failure> {
-        let Delivery::Parameter { name, stdout, .. } = self else {
+        let Some((name, _)) = &self.parameter else {
             return Ok(());
         };
-        stdout.leads_somewhere().and_then(|()| stdout.print(name.as_str())).map_err(|error| {
-            Failure::Receipt { parameter: name.as_str().to_owned(), cause: error.to_string() }
+        self.stdout.leads_somewhere().and_then(|()| self.stdout.print(name.as_str())).map_err(|error| Failure {
+            what: format!("cannot print the receipt: {error}; the trust is registered and its kit is safe in {name}"),
+            next: format!("read the kit from {name}, then delete the parameter"),
+            kit_stays: true,
         })
     }
 
@@ -91,17 +82,20 @@ impl Delivery {
     /// # Errors
     /// What was delivered, if anything was, is still there.
     pub fn take_back(&mut self) -> Result<(), Failure> {
-        let print = |stdout: &mut Stdout, line| {
-            stdout.print(line).map_err(|error| Failure::Stdout(error.to_string()))
-        };
-        match self {
-            Delivery::Stdout(stdout) => print(stdout, EMPTY),
-            Delivery::Parameter { name, store, stdout } => {
+        let line = match &self.parameter {
+            Some((name, store)) => {
                 store.put(name, &Secret::new(EMPTY.to_owned()))?;
-                print(stdout, name.as_str())
+                name.as_str()
             }
-        }
+            None => EMPTY,
+        };
+        self.stdout.print(line).map_err(undelivered)
     }
+}
+
+fn undelivered(error: io::Error) -> Failure {
+    let next = "give it a pipe or a file that takes the whole kit, and run again";
+    Failure::new(format!("cannot deliver to stdout: {error}"), next)
 }
 
 /// The descriptor itself: the standard library's `Stdout` takes a closed one for success.
@@ -150,9 +144,6 @@ impl Stdout {
             }
             self.torn = !rest.is_empty();
         }
-        if self.file.metadata()?.is_file() {
-            self.file.sync_all()?;
-        }
-        Ok(())
+        if self.file.metadata()?.is_file() { self.file.sync_all() } else { Ok(()) }
     }
 }

@@ -1,19 +1,17 @@
 //! A connection to the hub's database: address, TLS, password, and no wait without an end.
 
 use std::error::Error;
-use std::fs;
 use std::time::Duration;
 
 use log::debug;
-use native_tls::{Certificate, TlsConnector};
 use postgres::config::SslMode;
 use postgres::error::SqlState;
-use postgres::{Client, Config, NoTls};
-use postgres_native_tls::MakeTlsConnector;
+use postgres::{Client, Config};
 
 use crate::bounded::within;
 use crate::error::Failure;
 use crate::settings::{HubSettings, TlsMode};
+use crate::tls::Tls;
 
 /// Longest wait for a connection that is ready for statements.
 pub const CONNECT: Duration = Duration::from_secs(10);
@@ -39,7 +37,7 @@ impl Hub {
     /// Connects and logs in, within `limit`.
     ///
     /// # Errors
-    /// [`Failure::Connect`], or [`Failure::Setting`] for certificates that cannot be read.
+    /// Why there is none, and what to look at.
     pub fn connect(settings: &HubSettings, limit: Duration) -> Result<Hub, Failure> {
         let on_socket = settings.host.starts_with('/');
         // libpq, too, knows no TLS on a Unix socket.
@@ -61,23 +59,26 @@ impl Hub {
         if let Some(password) = &settings.password {
             config.password(password.expose());
         }
-        let attempt = |config: &Config, tls: Option<MakeTlsConnector>| {
-            let config = config.clone();
-            within(limit, move || match tls {
-                Some(connector) => config.connect(connector),
-                None => config.connect(NoTls),
-            })
+        let tls = Tls {
+            mode,
+            root_certificates: settings.root_certificates.clone(),
+            host: settings.host.clone(),
         };
-        let mut connected = match mode {
-            TlsMode::Disable => attempt(config.ssl_mode(SslMode::Disable), None),
-            TlsMode::Prefer => attempt(config.ssl_mode(SslMode::Prefer), Some(tls(settings)?)),
-            _ => attempt(config.ssl_mode(SslMode::Require), Some(tls(settings)?)),
+        let attempt = |config: &Config| {
+            let (config, tls) = (config.clone(), tls.clone());
+            within(limit, move || config.connect(tls))
         };
+        let mut connected = attempt(config.ssl_mode(match mode {
+            TlsMode::Disable => SslMode::Disable,
+            TlsMode::Prefer => SslMode::Prefer,
+            TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
+        }));
+        // libpq: where TLS is only preferred, a failed handshake is no reason to give up.
         if let (TlsMode::Prefer, Ok(Err(error))) = (mode, &connected)
-            && error.source().is_some_and(|cause| cause.is::<native_tls::Error>())
+            && error.to_string().contains("TLS handshake")
         {
-            debug!("no TLS with the hub: {}", describe(error).cause);
-            connected = attempt(config.ssl_mode(SslMode::Disable), None);
+            debug!("{}; going on without TLS", describe(error).cause);
+            connected = attempt(config.ssl_mode(SslMode::Disable));
         }
         let error = match connected {
             Ok(Ok(client)) => {
@@ -87,11 +88,11 @@ impl Hub {
             Err(cause) => HubError { cause, code: None },
         };
         let HubSettings { user, host, port, database, .. } = settings;
-        Err(Failure::Connect {
-            hub: format!("{user}@{host}:{port}/{database}"),
-            next: login_advice(&error),
-            cause: error.cause,
-        })
+        let what = format!(
+            "cannot connect to the hub at {user}@{host}:{port}/{database}: {}",
+            error.cause
+        );
+        Err(Failure::new(what, login_advice(&error)))
     }
 
     /// Asks the server and waits for the answer, for at most `limit`.
@@ -114,37 +115,6 @@ impl Hub {
         self.client = Some(client);
         answer.map_err(|error| describe(&error))
     }
-}
-
-/// The connector for a TLS mode that is not `disable`, with libpq's meanings.
-fn tls(settings: &HubSettings) -> Result<MakeTlsConnector, Failure> {
-    let setting = |problem| Failure::Setting { variable: "PGSSLROOTCERT", problem };
-    let mut builder = TlsConnector::builder();
-    let verify = match settings.tls {
-        TlsMode::Disable | TlsMode::Prefer => false,
-        // libpq: with authorities given, `require` verifies like `verify-ca`.
-        TlsMode::Require => settings.root_certificates.is_some(),
-        TlsMode::VerifyCa | TlsMode::VerifyFull => true,
-    };
-    if !verify {
-        // No authority is asked, so the system's need not be loaded.
-        builder.danger_accept_invalid_certs(true).disable_built_in_roots(true);
-    } else if let Some(path) = &settings.root_certificates {
-        let unusable = |why: String| setting(format!("is {path:?}, which cannot be used: {why}"));
-        let pem = fs::read(path).map_err(|error| unusable(error.to_string()))?;
-        let authorities =
-            Certificate::stack_from_pem(&pem).map_err(|error| unusable(error.to_string()))?;
-        if authorities.is_empty() {
-            return Err(unusable("it holds no certificate".to_owned()));
-        }
-        builder.disable_built_in_roots(true);
-        for authority in authorities {
-            builder.add_root_certificate(authority);
-        }
-    }
-    builder.danger_accept_invalid_hostnames(settings.tls != TlsMode::VerifyFull);
-    let connector = builder.build().map_err(|error| setting(format!("cannot be used: {error}")))?;
-    Ok(MakeTlsConnector::new(connector))
 }
 
 /// An error in words, on one line, its causes included.

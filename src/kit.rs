@@ -11,9 +11,6 @@ use zeroize::Zeroizing;
 use crate::error::Failure;
 use crate::secret::Secret;
 
-/// The verdict "this run failed, there is no kit".
-pub const EMPTY: &str = "[]";
-
 /// The two keys of a new trust. Their plaintext exists here and in the delivered kit.
 pub struct Keys {
     /// What the trust authenticates with; the hub keeps its SHA-256.
@@ -49,7 +46,9 @@ impl Kit<'_> {
     /// # Errors
     /// None that serde_json documents for these types; passed on, not assumed.
     pub fn to_json(&self) -> Result<Secret, Failure> {
-        let failure = |error: &dyn Error| Failure::Encoding(error.to_string());
+        let failure = |error: &dyn Error| {
+            Failure::new(format!("cannot write the kit as JSON: {error}"), "report this message")
+        };
         // Larger than any kit that SSM takes: growing would leave unwiped copies behind.
         let mut json = Zeroizing::new(Vec::with_capacity(16 * 1024));
         let mut serializer = serde_json::Serializer::with_formatter(&mut *json, Ascii);

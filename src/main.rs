@@ -4,6 +4,7 @@
 mod aws;
 mod bounded;
 mod cli;
+mod commit;
 mod delivery;
 mod error;
 mod hub;
@@ -12,6 +13,7 @@ mod pool;
 mod registry;
 mod secret;
 mod settings;
+mod tls;
 
 use std::process::ExitCode;
 use std::{env, io, panic};
@@ -24,7 +26,7 @@ use error::Failure;
 use hub::Hub;
 use kit::Kit;
 use pool::SlotNames;
-use registry::{Newcomer, Origin, Registration};
+use registry::{Newcomer, Registration};
 use settings::Settings;
 
 /// Where the pool's slot names are configured.
@@ -58,7 +60,7 @@ fn run(mut request: Request) -> Result<(), Failure> {
     let mut delivery = Delivery::open(request.parameter.take())?;
     let result = level.and_then(|_| register(request, &mut delivery));
     if let Err(failure) = &result
-        && failure.takes_the_kit_back()
+        && !failure.kit_stays
         && let Err(further) = delivery.take_back()
     {
         error!("cannot leave [] as the verdict either: {further}");
@@ -70,53 +72,49 @@ fn register(request: Request, delivery: &mut Delivery) -> Result<(), Failure> {
     let settings = Settings::read()?;
     let Request { name, code, region, .. } = request;
     let newcomer = if request.require_existing {
-        Err(Failure::Unknown { name: name.clone() })
+        Err(Failure::new(
+            format!("no trust {name:?} is registered"),
+            "run 'make register-trust-<n>' first",
+        ))
     } else {
         Newcomer::new(&name, code, region)
     };
 
     let hub = Hub::connect(&settings.hub, hub::CONNECT)?;
     debug!("connected to the hub");
-    let mut registration = Registration::open(hub, &name, newcomer)?;
-    let trust = registration.find_or_register(SLOT_NAMES, || match &settings.slot_names {
-        Some(json) => SlotNames::parse(json, SLOT_NAMES),
-        None => {
-            warn!("{SLOT_NAMES} is not set; it counts as no slot names");
-            SlotNames::default()
-        }
-    })?;
+    let mut registration = Registration::open(hub, &name)?;
+    let trust =
+        registration.find_or_register(newcomer, SLOT_NAMES, || match &settings.slot_names {
+            Some(json) => SlotNames::parse(json, SLOT_NAMES),
+            None => {
+                warn!("{SLOT_NAMES} is not set; it counts as no slot names");
+                SlotNames::default()
+            }
+        })?;
 
     let (slot, slot_number) =
         trust.slot.as_ref().map(|(name, number)| (name.as_str(), *number)).unzip();
-    let kit = |keys| Kit {
+    let kit = Kit {
         trust_id: &trust.id,
         trust_name: &name,
-        keys,
+        keys: trust.xact_id.and(registration.keys()),
         fl_kit_slot: slot,
         fl_kit_slot_number: slot_number,
         hub_shared: &settings.hub_shared,
     };
-    match trust.origin {
-        Origin::Found(namesakes) => {
-            let kit = kit(None).to_json();
-            // Nothing was written and nothing is left to do on the hub.
-            drop(registration);
-            if namesakes > 1 {
-                warn!("{namesakes} trusts are named {name:?}; this is the oldest");
-            }
-            delivery.hand_over(&kit?, true)?;
-            info!(
-                "trust {name:?} is already registered as {}; its kit has no credentials",
-                trust.id
-            );
+    let kit = kit.to_json()?;
+    if let Some(xact_id) = trust.xact_id {
+        delivery.hand_over(&kit, false)?;
+        registration.commit(&settings.hub, xact_id, &trust.id)?;
+        info!("registered trust {name:?} as {} with slot {}", trust.id, slot.unwrap_or_default());
+    } else {
+        // Nothing was written, and nothing is left to do on the hub.
+        drop(registration);
+        if trust.namesakes > 1 {
+            warn!("{} trusts are named {name:?}; this is the oldest", trust.namesakes);
         }
-        Origin::Registered(xact_id) => {
-            let kit = kit(registration.keys()).to_json()?;
-            delivery.hand_over(&kit, false)?;
-            registration.commit(&settings.hub, xact_id, &trust.id)?;
-            let slot = slot.unwrap_or_default();
-            info!("registered trust {name:?} as {} with slot {slot}", trust.id);
-        }
+        delivery.hand_over(&kit, true)?;
+        info!("trust {name:?} is already registered as {}; its kit has no credentials", trust.id);
     }
     delivery.receipt()
 }
@@ -133,7 +131,7 @@ fn start_logger(level: LevelFilter) {
 
 fn report(failure: &Failure) -> ExitCode {
     error!("{failure}");
-    error!("next: {}", failure.next());
+    error!("next: {}", failure.next);
     ExitCode::FAILURE
 }
 

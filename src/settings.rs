@@ -1,7 +1,6 @@
 //! The environment, read once, into types (README, "Environment"). An empty variable is unset.
 
 use std::env;
-use std::path::PathBuf;
 
 use log::LevelFilter;
 
@@ -10,19 +9,25 @@ use crate::kit::HubShared;
 use crate::secret::Secret;
 
 /// The whitelist of what leaves the hub in a kit, in the kit's order.
-const HUB_SHARED: [&str; 12] = [
-    "AES_KEY_BASE64",
-    "CENTRAL_HUB_API_URL",
-    "TRUST_API_KEY_HEADER",
-    "FL_BACKEND",
-    "FLOWER_KIT_DATE",
-    "FLARE_KIT_DATE",
-    "DOCKER_TAG",
-    "DOCKER_REGISTRY",
-    "DOCKER_FL_TAG",
-    "DOCKER_FL_REGISTRY",
-    "NLB_SUBDOMAIN",
-    "FL_SERVER_PORT",
+const HUB_SHARED: &str = "AES_KEY_BASE64 CENTRAL_HUB_API_URL TRUST_API_KEY_HEADER FL_BACKEND \
+    FLOWER_KIT_DATE FLARE_KIT_DATE DOCKER_TAG DOCKER_REGISTRY DOCKER_FL_TAG DOCKER_FL_REGISTRY \
+    NLB_SUBDOMAIN FL_SERVER_PORT";
+
+const TLS_MODES: &[(&str, TlsMode)] = &[
+    ("disable", TlsMode::Disable),
+    ("prefer", TlsMode::Prefer),
+    ("require", TlsMode::Require),
+    ("verify-ca", TlsMode::VerifyCa),
+    ("verify-full", TlsMode::VerifyFull),
+];
+
+/// There is no level above an error here: `CRITICAL` shows errors, too.
+const LOG_LEVELS: &[(&str, LevelFilter)] = &[
+    ("DEBUG", LevelFilter::Debug),
+    ("INFO", LevelFilter::Info),
+    ("WARNING", LevelFilter::Warn),
+    ("ERROR", LevelFilter::Error),
+    ("CRITICAL", LevelFilter::Error),
 ];
 
 /// What a registration needs to know of its surroundings.
@@ -39,34 +44,25 @@ pub struct Settings {
 pub struct HubSettings {
     /// A host name, an address, or the directory of a Unix socket.
     pub host: String,
-    /// The port.
+    /// Its port, its role and its database.
     pub port: u16,
-    /// The role.
     pub user: String,
-    /// The database.
     pub database: String,
     /// The role's password, if it has one.
     pub password: Option<Secret>,
     /// How much TLS is asked for.
     pub tls: TlsMode,
-    /// The authorities that are trusted, instead of the system's.
-    pub root_certificates: Option<PathBuf>,
+    /// The file of authorities that are trusted instead of the system's.
+    pub root_certificates: Option<String>,
 }
 
-/// libpq's `sslmode`.
-///
-/// <https://www.postgresql.org/docs/current/libpq-ssl.html>
+/// libpq's `sslmode`: <https://www.postgresql.org/docs/current/libpq-ssl.html>.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum TlsMode {
-    /// Never TLS.
     Disable,
-    /// TLS if the server has it, unverified.
     Prefer,
-    /// TLS, unverified unless authorities are given.
     Require,
-    /// TLS with a certificate from a trusted authority.
     VerifyCa,
-    /// The same, and for the host that was asked for.
     VerifyFull,
 }
 
@@ -75,7 +71,7 @@ pub enum TlsMode {
 pub struct AwsSettings {
     /// The region's name.
     pub region: String,
-    /// `http://` or `https://`, host and port, if it is not AWS's own.
+    /// `http(s)://HOST[:PORT]`, if it is not AWS's own.
     pub endpoint: Option<String>,
     /// Whether an EC2 instance's metadata may be asked for credentials.
     pub instance_metadata: bool,
@@ -85,7 +81,7 @@ impl Settings {
     /// Reads everything but [`AwsSettings`] and the log level.
     ///
     /// # Errors
-    /// [`Failure::Setting`], for the first variable that is missing or invalid.
+    /// The first variable that is missing or invalid.
     pub fn read() -> Result<Settings, Failure> {
         match optional("ENV")?.as_deref() {
             None | Some("development") => {}
@@ -96,38 +92,24 @@ impl Settings {
                 return Err(invalid("ENV", format!("is {other:?}, not development or production")));
             }
         }
-        let port = optional("DB_PORT")?.map_or(Ok(5432), |port| match port.parse() {
-            Ok(number) if number > 0 => Ok(number),
-            _ => Err(invalid("DB_PORT", format!("is {port:?}, not a port number"))),
-        })?;
-        let tls = match optional("PGSSLMODE")?.as_deref() {
-            Some("disable") => TlsMode::Disable,
-            None | Some("prefer") => TlsMode::Prefer,
-            Some("require") => TlsMode::Require,
-            Some("verify-ca") => TlsMode::VerifyCa,
-            Some("verify-full") => TlsMode::VerifyFull,
-            Some(other) => {
-                let modes = "disable, prefer, require, verify-ca or verify-full";
-                return Err(invalid("PGSSLMODE", format!("is {other:?}, not {modes}")));
-            }
-        };
-        let mut hub_shared = Vec::new();
-        for key in HUB_SHARED {
-            if let Some(value) = secret(key)? {
-                hub_shared.push((key, value));
-            }
-        }
+        let port = optional("DB_PORT")?.unwrap_or_else(|| "5432".to_owned());
+        let number = port.parse().ok().filter(|number| *number > 0);
         let password =
-            secret("POSTGRES_PASSWORD")?.map(|p| Secret::new(p.expose().trim().to_owned()));
+            secret("POSTGRES_PASSWORD")?.map(|text| Secret::new(text.expose().trim().to_owned()));
+        let mut hub_shared = Vec::new();
+        for key in HUB_SHARED.split_whitespace() {
+            hub_shared.extend(secret(key)?.map(|value| (key, value)));
+        }
         Ok(Settings {
             hub: HubSettings {
                 host: optional("DB_HOST")?.unwrap_or_else(|| "localhost".to_owned()),
-                port,
+                port: number
+                    .ok_or_else(|| invalid("DB_PORT", format!("is {port:?}, not a port number")))?,
                 user: required("POSTGRES_USER")?,
                 database: required("POSTGRES_DB")?,
                 password: password.filter(|password| !password.expose().is_empty()),
-                tls,
-                root_certificates: optional("PGSSLROOTCERT")?.map(PathBuf::from),
+                tls: one_of("PGSSLMODE", TLS_MODES, str::to_owned)?.unwrap_or(TlsMode::Prefer),
+                root_certificates: optional("PGSSLROOTCERT")?,
             },
             hub_shared: HubShared(hub_shared),
             slot_names: optional("FL_KIT_SLOT_NAMES")?,
@@ -139,7 +121,7 @@ impl AwsSettings {
     /// Reads where SSM is.
     ///
     /// # Errors
-    /// [`Failure::Setting`].
+    /// The first variable that is missing or invalid.
     pub fn read() -> Result<AwsSettings, Failure> {
         let region = required("AWS_REGION")?;
         if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
@@ -155,7 +137,15 @@ impl AwsSettings {
     }
 }
 
-fn endpoint(variable: &'static str) -> Result<Option<String>, Failure> {
+/// Reads `LOG_LEVEL`.
+///
+/// # Errors
+/// It names no level.
+pub fn log_level() -> Result<LevelFilter, Failure> {
+    Ok(one_of("LOG_LEVEL", LOG_LEVELS, str::to_ascii_uppercase)?.unwrap_or(LevelFilter::Info))
+}
+
+fn endpoint(variable: &str) -> Result<Option<String>, Failure> {
     let Some(url) = optional(variable)? else {
         return Ok(None);
     };
@@ -169,43 +159,41 @@ fn endpoint(variable: &'static str) -> Result<Option<String>, Failure> {
     }
 }
 
-/// Reads `LOG_LEVEL`. There is no level above `ERROR` here: `CRITICAL` shows errors, too.
-///
-/// # Errors
-/// [`Failure::Setting`].
-pub fn log_level() -> Result<LevelFilter, Failure> {
-    let Some(level) = optional("LOG_LEVEL")? else {
-        return Ok(LevelFilter::Info);
-    };
-    match level.to_ascii_uppercase().as_str() {
-        "DEBUG" => Ok(LevelFilter::Debug),
-        "INFO" => Ok(LevelFilter::Info),
-        "WARNING" => Ok(LevelFilter::Warn),
-        "ERROR" | "CRITICAL" => Ok(LevelFilter::Error),
-        _ => {
-            let levels = "DEBUG, INFO, WARNING, ERROR or CRITICAL";
-            Err(invalid("LOG_LEVEL", format!("is {level:?}, not {levels}")))
-        }
-    }
-}
-
-fn optional(variable: &'static str) -> Result<Option<String>, Failure> {
-    let Some(value) = env::var_os(variable).filter(|value| !value.is_empty()) else {
+fn one_of<T: Copy>(
+    variable: &str,
+    words: &[(&str, T)],
+    fold: fn(&str) -> String,
+) -> Result<Option<T>, Failure> {
+    let Some(value) = optional(variable)? else {
         return Ok(None);
     };
-    // The value is not named: this serves secrets, too.
-    let text = value.into_string().map_err(|_| invalid(variable, "is not UTF-8"))?;
-    Ok(Some(text))
+    let known = words.iter().find(|(word, _)| fold(&value) == *word);
+    let unknown = || {
+        let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        invalid(variable, format!("is {value:?}, not one of {}", words.join(", ")))
+    };
+    known.map(|(_, meaning)| Some(*meaning)).ok_or_else(unknown)
 }
 
-fn secret(variable: &'static str) -> Result<Option<Secret>, Failure> {
+fn optional(variable: &str) -> Result<Option<String>, Failure> {
+    let value = env::var_os(variable).filter(|value| !value.is_empty());
+    // The value is not named: this serves secrets, too.
+    value
+        .map(|value| value.into_string().map_err(|_| invalid(variable, "is not UTF-8")))
+        .transpose()
+}
+
+fn secret(variable: &str) -> Result<Option<Secret>, Failure> {
     Ok(optional(variable)?.map(Secret::new))
 }
 
-fn required(variable: &'static str) -> Result<String, Failure> {
+fn required(variable: &str) -> Result<String, Failure> {
     optional(variable)?.ok_or_else(|| invalid(variable, "is not set"))
 }
 
-fn invalid(variable: &'static str, problem: impl Into<String>) -> Failure {
-    Failure::Setting { variable, problem: problem.into() }
+fn invalid(variable: &str, problem: impl AsRef<str>) -> Failure {
+    Failure::new(
+        format!("{variable} {}", problem.as_ref()),
+        format!("set {variable} and run again"),
+    )
 }

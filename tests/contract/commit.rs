@@ -1,0 +1,144 @@
+//! README, "Delivery": the commit's outcome is asked for, not assumed.
+
+use crate::support::{Cut, Hub, Proxy, Ssm};
+
+const NEW: [&str; 4] = ["--name", "A", "--code", "GSTT"];
+
+#[test]
+fn a_commit_that_was_done_before_the_connection_broke_is_a_success() {
+    let mut hub = Hub::new();
+    let proxy = Proxy::new(Cut::After("COMMIT"), true);
+    let run = proxy.serve(hub.program(&NEW)).run();
+    hub.assert_registered(&run.full_kit());
+    assert_eq!(proxy.connections.load(std::sync::atomic::Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_commit_that_never_reached_the_server_is_a_failure() {
+    let mut hub = Hub::new();
+    let proxy = Proxy::new(Cut::Before("COMMIT"), true);
+    let run = proxy
+        .serve(hub.program(&NEW))
+        .run()
+        .exits(1)
+        .says("the hub did not commit")
+        .says("nothing was registered");
+    let lines: Vec<_> = run.stdout.lines().collect();
+    assert!(lines.len() == 2 && lines[0].starts_with("[{") && lines[1] == "[]", "{}", run.dump());
+    hub.assert_untouched();
+}
+
+#[test]
+fn after_a_failed_commit_the_parameter_holds_an_empty_array() {
+    let mut hub = Hub::new();
+    let ssm = Ssm::new();
+    let proxy = Proxy::new(Cut::Before("COMMIT"), true);
+    let run =
+        ssm.serve(proxy.serve(hub.program(&NEW).arg("--out-ssm-parameter").arg("/kit"))).run();
+    run.exits(1).prints("/kit\n").says("the hub did not commit");
+    let versions = ssm.versions("/kit");
+    assert!(
+        versions.len() == 2 && versions[0].starts_with("[{") && versions[1] == "[]",
+        "{versions:?}"
+    );
+    hub.assert_untouched();
+}
+
+#[test]
+fn a_commit_that_was_done_before_the_connection_broke_gives_a_receipt() {
+    let hub = Hub::new();
+    let ssm = Ssm::new();
+    let proxy = Proxy::new(Cut::After("COMMIT"), true);
+    let run =
+        ssm.serve(proxy.serve(hub.program(&NEW).arg("--out-ssm-parameter").arg("/kit"))).run();
+    run.exits(0).prints("/kit\n");
+    assert_eq!(ssm.versions("/kit").len(), 1);
+}
+
+#[test]
+fn without_an_answer_the_kit_is_left_in_place_and_the_operator_is_told_how_to_find_out() {
+    for cut in [Cut::After("COMMIT"), Cut::Before("COMMIT")] {
+        let mut hub = Hub::new();
+        let proxy = Proxy::new(cut, false);
+        let run = proxy.serve(hub.program(&NEW)).run().exits(1).within(25);
+        let run = run
+            .says("cannot be asked for its outcome")
+            .says("left in place")
+            .never_says("nothing was registered");
+        let kit: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        let (_, rest) = run.stderr.split_once("next: ask the hub: ").unwrap();
+        let (question, rest) = rest.split_once(';').unwrap();
+        assert!(rest.contains(kit[0]["trust_id"].as_str().unwrap()), "{}", run.dump());
+        let answer: String = hub.value(question);
+        if cut == Cut::After("COMMIT") {
+            assert_eq!(answer, "committed");
+            hub.assert_registered(&kit);
+        } else {
+            assert_eq!(answer, "aborted");
+            hub.assert_untouched();
+        }
+    }
+}
+
+#[test]
+fn without_an_answer_there_is_no_receipt_and_the_parameter_keeps_the_kit() {
+    let hub = Hub::new();
+    let ssm = Ssm::new();
+    let proxy = Proxy::new(Cut::After("COMMIT"), false);
+    let run =
+        ssm.serve(proxy.serve(hub.program(&NEW).arg("--out-ssm-parameter").arg("/kit"))).run();
+    run.exits(1).prints("").says("cannot be asked for its outcome");
+    assert_eq!(ssm.versions("/kit").len(), 1);
+    assert!(ssm.latest("/kit").unwrap().starts_with("[{"));
+}
+
+#[test]
+fn a_commit_that_the_server_refuses_is_a_failure() {
+    let mut hub = Hub::new();
+    hub.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not today'; END $$;
+         CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON trust DEFERRABLE INITIALLY DEFERRED
+         FOR EACH ROW EXECUTE FUNCTION refuse()",
+    );
+    let run = hub
+        .program(&NEW)
+        .run()
+        .exits(1)
+        .says("the hub did not commit: not today (SQLSTATE P0001); nothing was registered");
+    assert_eq!(run.stdout.lines().last(), Some("[]"), "{}", run.dump());
+    hub.assert_untouched();
+}
+
+#[test]
+fn a_session_that_the_server_ends_during_the_delivery_is_a_failure() {
+    let mut hub = Hub::new();
+    let ssm = Ssm::new().script(&[crate::support::Answer::Hold]);
+    let run = ssm.serve(hub.program(&NEW).arg("--out-ssm-parameter").arg("/kit")).spawn();
+    crate::support::eventually("the run delivers", || !ssm.requests().is_empty());
+    hub.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'register-trust'",
+    );
+    ssm.release();
+    run.wait()
+        .exits(1)
+        .prints("/kit\n")
+        .says("the hub did not commit: terminating connection due to administrator command");
+    assert_eq!(ssm.latest("/kit").unwrap(), "[]");
+    hub.assert_untouched();
+}
+
+#[test]
+fn a_connection_that_breaks_before_the_commit_leaves_nothing() {
+    for cut in [
+        Cut::Before("BEGIN"),
+        Cut::After("BEGIN"),
+        Cut::Before("fl_kit_slot"),
+        Cut::After("fl_kit_slot"),
+    ] {
+        let mut hub = Hub::new();
+        let proxy = Proxy::new(cut, true);
+        proxy.serve(hub.program(&NEW)).run().fails();
+        hub.assert_untouched();
+    }
+}

@@ -1,0 +1,144 @@
+//! README, "Delivery": stdout.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Read;
+use std::process::Stdio;
+
+use crate::support::{Hub, eventually};
+
+const NEW: [&str; 4] = ["--name", "A", "--code", "GSTT"];
+
+#[test]
+fn a_closed_stdout_or_dev_null_is_refused_before_anything_is_registered() {
+    let mut hub = Hub::new();
+    for redirection in [">&-", ">/dev/null", "1</dev/null", "1<>/dev/null"] {
+        let run = hub.program(&NEW).run_in_shell(redirection).exits(1);
+        run.says(
+            "cannot deliver to stdout: it is closed or leads to /dev/null; nothing was registered",
+        );
+        hub.assert_untouched();
+    }
+}
+
+#[test]
+fn a_full_disk_registers_nothing() {
+    let mut hub = Hub::new();
+    let run = hub.program(&NEW).run_in_shell(">/dev/full").exits(1);
+    run.says("cannot deliver to stdout: No space left on device").says("nothing was registered");
+    hub.assert_untouched();
+}
+
+#[test]
+fn a_descriptor_that_cannot_be_written_registers_nothing() {
+    let mut hub = Hub::new();
+    let run = hub.program(&NEW).run_in_shell("1</etc/hostname").exits(1);
+    run.says("cannot deliver to stdout: Bad file descriptor").says("nothing was registered");
+    hub.assert_untouched();
+}
+
+#[test]
+fn a_broken_pipe_registers_nothing() {
+    let mut hub = Hub::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let run = hub.program(&NEW).stdout(writer).run().exits(1);
+    run.says("cannot deliver to stdout: Broken pipe").says("nothing was registered");
+    hub.assert_untouched();
+}
+
+#[test]
+fn a_file_takes_the_kit_also_when_it_is_appended_to() {
+    let mut hub = Hub::new();
+    let path = std::env::temp_dir().join(format!("kit-{}", hub.database));
+    fs::write(&path, "before\n").unwrap();
+    let file = OpenOptions::new().append(true).open(&path).unwrap();
+    hub.program(&NEW).stdout(file).run().exits(0);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let (before, kit) = text.split_once('\n').unwrap();
+    assert_eq!(before, "before");
+    hub.assert_registered(&serde_json::from_str(kit).unwrap());
+}
+
+#[test]
+fn a_file_that_reaches_its_limit_in_the_middle_of_the_kit_registers_nothing() {
+    let mut hub = Hub::new();
+    let path = std::env::temp_dir().join(format!("torn-{}", hub.database));
+    // One block of 512 bytes; a kit that is longer.
+    let run = hub.program(&NEW).env("FL_BACKEND", "x".repeat(600));
+    let run = run.run_in_shell(&format!(">{} ; true", path.display()));
+    drop(run);
+    fs::remove_file(&path).unwrap();
+    hub.execute("DELETE FROM trusts_audit; UPDATE fl_kit_slot SET assigned_to_trust_id = NULL, assigned_at = NULL; DELETE FROM trust");
+
+    let file = File::create(&path).unwrap();
+    let mut command = std::process::Command::new("sh");
+    // SIGXFSZ ignored, as some supervisors do: then the write itself fails.
+    command
+        .args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$0\" --name A --code GSTT"])
+        .arg(crate::support::run::PROGRAM);
+    command
+        .env_clear()
+        .envs(&Hub::cluster().env)
+        .env("POSTGRES_DB", &hub.database)
+        .env("FL_BACKEND", "x".repeat(600));
+    let output = command.stdout(file).stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot deliver to stdout: File too large"), "{said}");
+    assert!(text.len() <= 1024 && !text.ends_with("]\n"), "{text}");
+    hub.assert_untouched();
+}
+
+#[test]
+fn the_kit_is_printed_before_it_is_committed() {
+    let mut hub = Hub::new();
+    // A pipe that is full: the run must hang in the delivery, and the hub must know nothing.
+    let (mut reader, mut writer) = std::io::pipe().unwrap();
+    let filler = vec![b'x'; 64 * 1024];
+    std::io::Write::write_all(&mut writer, &filler).unwrap();
+    let run = hub.program(&NEW).stdout(writer).spawn();
+    eventually("the run is in its delivery", || {
+        hub.value::<i64>(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+            AND application_name = 'register-trust' AND state = 'idle in transaction'",
+        ) == 1
+    });
+    assert_eq!(hub.count("trust"), 0);
+    let mut drained = vec![0; filler.len()];
+    reader.read_exact(&mut drained).unwrap();
+    let run = run.wait().exits(0);
+    let mut kit = String::new();
+    reader.read_to_string(&mut kit).unwrap();
+    hub.assert_registered(
+        &serde_json::from_str(&kit).unwrap_or_else(|_| panic!("{kit}{}", run.dump())),
+    );
+}
+
+#[test]
+fn a_run_that_is_killed_in_its_delivery_registers_nothing() {
+    let mut hub = Hub::new();
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    std::io::Write::write_all(&mut writer, &vec![b'x'; 64 * 1024]).unwrap();
+    let mut run = hub.program(&NEW).stdout(writer).spawn();
+    eventually("the run is in its delivery", || {
+        hub.value::<i64>(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+            AND application_name = 'register-trust' AND state = 'idle in transaction'",
+        ) == 1
+    });
+    run.child.kill().unwrap();
+    run.child.wait().unwrap();
+    hub.assert_untouched();
+}
+
+#[test]
+fn a_closed_stderr_or_a_full_one_is_no_reason_to_fail() {
+    let mut hub = Hub::new();
+    for (name, redirection) in [("A", "2>&-"), ("B", "2>/dev/full")] {
+        let run = hub.program(&["--name", name, "--code", "X"]).run_in_shell(redirection);
+        hub.assert_registered(&run.full_kit());
+    }
+}

@@ -1,0 +1,133 @@
+//! Once with real clients: moto's server as SSM, boto3 reading the kit back with decryption.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use crate::support::{Hub, root};
+
+/// A moto server; stopped at the end.
+struct Moto(Child, String);
+
+impl Moto {
+    fn start() -> Moto {
+        let python = python();
+        let code = "import socket, sys, threading
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer('127.0.0.1', 0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()";
+        let mut child = Command::new(python)
+            .args(["-c", code])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut port = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
+        assert!(!port.trim().is_empty(), "moto's server did not start");
+        Moto(child, format!("http://127.0.0.1:{}", port.trim()))
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn python() -> std::path::PathBuf {
+    let python = root().join("target/python/bin/python");
+    assert!(python.exists(), "{python:?} is not there: run 'make test', which installs it");
+    python
+}
+
+fn boto3(endpoint: &str, code: &str) -> String {
+    let code = format!(
+        "import boto3\nssm = boto3.client('ssm', region_name='eu-west-2', endpoint_url='{endpoint}')\n{code}"
+    );
+    let output = Command::new(python())
+        .args(["-c", &code])
+        .env("AWS_ACCESS_KEY_ID", "x")
+        .env("AWS_SECRET_ACCESS_KEY", "x")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn boto3_reads_the_kit_back_from_moto_and_its_key_has_the_rows_hash() {
+    let moto = Moto::start();
+    let mut hub = Hub::new();
+    let register = |hub: &Hub, code: &str| {
+        hub.program(&[
+            "--name",
+            "Guy's \u{e9}",
+            "--code",
+            code,
+            "--out-ssm-parameter",
+            "/flip/trust-kits/ephemeral/1",
+        ])
+        .env("AWS_REGION", "eu-west-2")
+        .env("AWS_ENDPOINT_URL", moto.1.as_str())
+        .env("AWS_ACCESS_KEY_ID", "x")
+        .env("AWS_SECRET_ACCESS_KEY", "x")
+        .env("AES_KEY_BASE64", "c2VjcmV0")
+        .run()
+    };
+    register(&hub, "GSTT").exits(0).prints("/flip/trust-kits/ephemeral/1\n");
+    let read = "p = ssm.get_parameter(Name='/flip/trust-kits/ephemeral/1', WithDecryption=True)['Parameter']
+print(p['Type'], p['Version'], p['Value'])";
+    let answer = boto3(&moto.1, read);
+    let kit = answer.strip_prefix("SecureString 1 ").unwrap();
+    let kit: serde_json::Value = serde_json::from_str(kit).unwrap();
+    assert_eq!(kit[0]["hub_shared"]["AES_KEY_BASE64"], "c2VjcmV0");
+    hub.assert_registered(&kit);
+
+    // Read without decryption it is no kit.
+    let raw = boto3(
+        &moto.1,
+        "print(ssm.get_parameter(Name='/flip/trust-kits/ephemeral/1')['Parameter']['Value'])",
+    );
+    assert!(!raw.starts_with("[{"), "{raw}");
+
+    register(&hub, "GSTT").exits(0).says("can still be read as /flip/trust-kits/ephemeral/1:1");
+    assert!(boto3(&moto.1, read).starts_with("SecureString 2 [{"));
+}
+
+#[test]
+fn every_character_survives_pythons_json() {
+    let hub = Hub::new();
+    // All of the Basic Multilingual Plane but NUL, and the borders of the others; in parts that
+    // the kernel takes as one variable.
+    let all: Vec<char> = (1..=0xffff)
+        .chain([0x10000, 0x1f3e5, 0xe0100, 0x10ffff])
+        .filter_map(char::from_u32)
+        .collect();
+    let parts: Vec<String> = all.chunks(30_000).map(|part| part.iter().collect()).collect();
+    let mut program = hub.program(&["--name", "A", "--code", "A"]);
+    for (key, part) in ["FL_BACKEND", "DOCKER_TAG", "DOCKER_REGISTRY"].iter().zip(&parts) {
+        program = program.env(key, part.as_str());
+    }
+    let run = program.run();
+    run.full_kit();
+    let mut child = Command::new(python())
+        .args(["-c", "import json, sys; sys.stdout.buffer.write(''.join(json.load(sys.stdin)[0]['hub_shared'].values()).encode())"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let line = run.stdout.clone();
+    let feeder =
+        std::thread::spawn(move || std::io::Write::write_all(&mut stdin, line.as_bytes()).unwrap());
+    let output = child.wait_with_output().unwrap();
+    feeder.join().unwrap();
+    assert!(
+        String::from_utf8(output.stdout).unwrap() == parts.concat(),
+        "Python reads another text"
+    );
+}

@@ -1,0 +1,22 @@
+//! The contract, checked from outside: the release-shaped binary as a black box against a real
+//! PostgreSQL that this run starts, one database for each test, and a scriptable SSM.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod command_line;
+mod commit;
+mod delivery_ssm;
+mod delivery_stdout;
+mod end_to_end;
+mod environment;
+mod limits;
+mod makefile;
+mod registration;
+mod secrets;
+mod slots;
+mod support;

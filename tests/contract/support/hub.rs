@@ -1,0 +1,186 @@
+//! A database of the test's own on the run's cluster.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use postgres::{Client, Config, NoTls};
+
+use super::{Program, root};
+
+/// The server lives as far from UTC as a time zone can be.
+const OPTIONS: &str = "-c max_connections=400 -c fsync=off -c TimeZone=Pacific/Kiritimati \
+                       -c max_prepared_transactions=0 -c log_timezone=UTC";
+
+pub struct Cluster {
+    pub dir: PathBuf,
+    pub env: HashMap<String, String>,
+}
+
+/// One cluster for the run. A process that waits for this one's end, however it ends, stops
+/// the server and removes its files.
+static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| {
+    let dir = std::env::temp_dir().join(format!("register-trust-{}", std::process::id()));
+    let script = root().join("deploy/hub.sh");
+    let sweeper = Command::new("sh")
+        .args(["-c", "cat; exec \"$0\" remove \"$1\" >/dev/null 2>&1"])
+        .arg(&script)
+        .arg(&dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Its stdin is held open until the process ends.
+    std::mem::forget(sweeper);
+    let started =
+        Command::new(&script).arg("start").arg(&dir).env("HUB_OPTIONS", OPTIONS).output().unwrap();
+    assert!(started.status.success(), "no cluster: {}", String::from_utf8_lossy(&started.stderr));
+    let env = std::fs::read_to_string(dir.join("env")).unwrap();
+    let env = env.lines().filter_map(|line| line.split_once('='));
+    Cluster { env: env.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(), dir }
+});
+
+pub struct Hub {
+    pub database: String,
+    pub admin: Client,
+}
+
+impl Hub {
+    /// A hub with `timestamptz` columns and ten free slots, `Trust_1` to `Trust_10`.
+    pub fn new() -> Hub {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let database = format!("hub_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut admin = connect("postgres");
+        admin.batch_execute(&format!("CREATE DATABASE {database} TEMPLATE hub")).unwrap();
+        let admin = connect(&database);
+        Hub { database, admin }
+    }
+
+    pub fn with_slots(names: &[&str]) -> Hub {
+        let mut hub = Hub::new();
+        hub.execute("DELETE FROM fl_kit_slot");
+        for name in names {
+            let number: i32 = name.rsplit('_').next().unwrap().parse().unwrap();
+            hub.admin
+                .execute(
+                    "INSERT INTO fl_kit_slot (slot_name, slot_number) VALUES ($1, $2)",
+                    &[name, &number],
+                )
+                .unwrap();
+        }
+        hub
+    }
+
+    pub fn cluster() -> &'static Cluster {
+        &CLUSTER
+    }
+
+    pub fn port() -> u16 {
+        CLUSTER.env["DB_PORT"].parse().unwrap()
+    }
+
+    /// Another session on this database.
+    pub fn session(&self) -> Client {
+        connect(&self.database)
+    }
+
+    pub fn execute(&mut self, sql: &str) {
+        self.admin.batch_execute(sql).unwrap();
+    }
+
+    /// The program, told to use this hub.
+    pub fn program(&self, arguments: &[&str]) -> Program {
+        let mut program = Program::new(arguments);
+        for key in ["DB_HOST", "DB_PORT", "POSTGRES_USER", "POSTGRES_PASSWORD"] {
+            program = program.env(key, &CLUSTER.env[key]);
+        }
+        program.env("POSTGRES_DB", &self.database)
+    }
+
+    pub fn value<T: for<'a> postgres::types::FromSql<'a>>(&mut self, sql: &str) -> T {
+        self.admin.query_one(sql, &[]).unwrap().get(0)
+    }
+
+    pub fn count(&mut self, table: &str) -> i64 {
+        self.value(&format!("SELECT count(*) FROM {table}"))
+    }
+
+    /// Nothing was registered, nothing is assigned, and no session of the program is left.
+    pub fn assert_untouched(&mut self) {
+        assert_eq!(self.count("trust"), 0, "a trust was left behind");
+        assert_eq!(self.count("trusts_audit"), 0, "an audit row was left behind");
+        assert_eq!(
+            self.count(
+                "fl_kit_slot WHERE assigned_to_trust_id IS NOT NULL OR assigned_at IS NOT NULL"
+            ),
+            0,
+            "a slot was left assigned"
+        );
+        self.assert_no_session();
+    }
+
+    pub fn assert_no_session(&mut self) {
+        let name = self.database.clone();
+        super::eventually("no session of the program is left", || {
+            self.value::<i64>(&format!(
+                "SELECT count(*) FROM pg_stat_activity
+                  WHERE datname = '{name}' AND application_name = 'register-trust'"
+            )) == 0
+        });
+    }
+
+    /// The row of a registered trust agrees with its slot, its audit row and its kit.
+    pub fn assert_registered(&mut self, kit: &serde_json::Value) {
+        let kit = &kit[0];
+        let row = self
+            .admin
+            .query_one(
+                "SELECT trust.name, api_key_hash, slot_name, slot_number, trusts_audit.action::text,
+                        trust_name, modified_by_user_id IS NULL, last_heartbeat IS NULL,
+                        assigned_at IS NOT NULL
+                   FROM trust
+                   JOIN fl_kit_slot ON assigned_to_trust_id = trust.id
+                   JOIN trusts_audit ON trust_id = trust.id
+                  WHERE trust.id::text = $1",
+                &[&kit["trust_id"].as_str().unwrap()],
+            )
+            .unwrap();
+        assert_eq!(row.get::<_, &str>(0), kit["trust_name"].as_str().unwrap());
+        assert_eq!(
+            row.get::<_, &str>(1),
+            super::sha256_hex(kit["trust_api_key"].as_str().unwrap())
+        );
+        assert_eq!(row.get::<_, &str>(2), kit["fl_kit_slot"].as_str().unwrap());
+        assert_eq!(i64::from(row.get::<_, i32>(3)), kit["fl_kit_slot_number"].as_i64().unwrap());
+        assert_eq!(row.get::<_, &str>(4), "REGISTERED");
+        assert_eq!(row.get::<_, &str>(5), kit["trust_name"].as_str().unwrap());
+        assert!(row.get::<_, bool>(6) && row.get::<_, bool>(7) && row.get::<_, bool>(8));
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        // Not while unwinding from a cluster that never started.
+        if let Ok(mut client) = config("postgres").connect(NoTls) {
+            let _ = client.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.database));
+        }
+    }
+}
+
+fn config(database: &str) -> Config {
+    let mut config = Config::new();
+    config
+        .host(&CLUSTER.env["DB_HOST"])
+        .port(Hub::port())
+        .user(&CLUSTER.env["POSTGRES_USER"])
+        .password(&CLUSTER.env["POSTGRES_PASSWORD"])
+        .dbname(database);
+    config
+}
+
+pub fn connect(database: &str) -> Client {
+    config(database).connect(NoTls).unwrap()
+}

@@ -1,0 +1,192 @@
+//! A Parameter Store that does what the test tells it to.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::Program;
+
+/// What to do with the next request.
+#[derive(Clone)]
+pub enum Answer {
+    /// Store it and say so.
+    Store,
+    /// Refuse with this status, code and message.
+    Refuse(u16, &'static str, &'static str),
+    /// Refuse, and quote the request's value in the message.
+    Quote,
+    /// Close the connection without storing.
+    DropBefore,
+    /// Store, and close the connection without an answer.
+    DropAfter,
+    /// Never answer.
+    Hang,
+    /// An answer that is not SSM's.
+    Garbage(&'static str),
+    /// Wait until the test lets it go on, then store.
+    Hold,
+}
+
+#[derive(Default)]
+struct State {
+    script: VecDeque<Answer>,
+    always: Option<Answer>,
+    requests: Vec<(String, Value)>,
+    parameters: HashMap<String, Vec<String>>,
+    released: bool,
+}
+
+pub struct Ssm {
+    port: u16,
+    state: Arc<(Mutex<State>, Condvar)>,
+}
+
+impl Ssm {
+    pub fn new() -> Ssm {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state = Arc::<(Mutex<State>, Condvar)>::default();
+        let shared = state.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let shared = shared.clone();
+                thread::spawn(move || serve(stream, &shared));
+            }
+        });
+        Ssm { port, state }
+    }
+
+    /// The next requests get these answers, the later ones are stored.
+    pub fn script(self, answers: &[Answer]) -> Ssm {
+        self.state.0.lock().unwrap().script.extend(answers.iter().cloned());
+        self
+    }
+
+    /// Every request that the script does not cover gets this answer.
+    pub fn always(self, answer: Answer) -> Ssm {
+        self.state.0.lock().unwrap().always = Some(answer);
+        self
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub fn release(&self) {
+        self.state.0.lock().unwrap().released = true;
+        self.state.1.notify_all();
+    }
+
+    /// Points the program here, with credentials.
+    pub fn serve(&self, program: Program) -> Program {
+        program
+            .env("AWS_REGION", "eu-west-2")
+            .env("AWS_ENDPOINT_URL", self.url())
+            .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+            .env("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI-secret")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+    }
+
+    pub fn store(&self, name: &str, value: &str) {
+        self.state
+            .0
+            .lock()
+            .unwrap()
+            .parameters
+            .entry(name.to_owned())
+            .or_default()
+            .push(value.to_owned());
+    }
+
+    /// Every version of a parameter, the first one first.
+    pub fn versions(&self, name: &str) -> Vec<String> {
+        self.state.0.lock().unwrap().parameters.get(name).cloned().unwrap_or_default()
+    }
+
+    pub fn latest(&self, name: &str) -> Option<String> {
+        self.versions(name).pop()
+    }
+
+    /// Every request: its headers, and its body.
+    pub fn requests(&self) -> Vec<(String, Value)> {
+        self.state.0.lock().unwrap().requests.clone()
+    }
+}
+
+fn serve(mut stream: TcpStream, shared: &(Mutex<State>, Condvar)) {
+    let Some((head, body)) = read_request(&mut stream) else { return };
+    let answer = {
+        let mut state = shared.0.lock().unwrap();
+        state.requests.push((head, body.clone()));
+        let always = state.always.clone();
+        state.script.pop_front().or(always).unwrap_or(Answer::Store)
+    };
+    let store = || {
+        let mut state = shared.0.lock().unwrap();
+        let name = body["Name"].as_str().unwrap().to_owned();
+        let versions = state.parameters.entry(name).or_default();
+        versions.push(body["Value"].as_str().unwrap().to_owned());
+        (200, json!({"Version": versions.len(), "Tier": "Standard"}).to_string())
+    };
+    let (status, text) = match answer {
+        Answer::Store => store(),
+        Answer::Refuse(status, code, message) => {
+            (status, json!({"__type": code, "message": message}).to_string())
+        }
+        Answer::Quote => {
+            let message =
+                format!("Value '{}' at 'value' is not allowed", body["Value"].as_str().unwrap());
+            (400, json!({"__type": "ValidationException", "message": message}).to_string())
+        }
+        Answer::DropBefore => return,
+        Answer::DropAfter => {
+            store();
+            return;
+        }
+        Answer::Hang => {
+            thread::sleep(Duration::from_secs(120));
+            return;
+        }
+        Answer::Garbage(text) => (200, text.to_owned()),
+        Answer::Hold => {
+            let state = shared.0.lock().unwrap();
+            let waited = shared
+                .1
+                .wait_timeout_while(state, Duration::from_secs(60), |state| !state.released);
+            drop(waited.unwrap());
+            store()
+        }
+    };
+    let length = text.len();
+    let _ = write!(
+        stream,
+        "HTTP/1.1 {status} X\r\nx-amzn-requestid: req-{status}\r\ncontent-length: {length}\r\n\r\n{text}"
+    );
+}
+
+fn read_request(stream: &mut TcpStream) -> Option<(String, Value)> {
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+            let length: usize = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))
+                .map_or(0, |length| length.trim().parse().unwrap());
+            if bytes.len() >= end + 4 + length {
+                let body = serde_json::from_slice(&bytes[end + 4..]).unwrap_or(Value::Null);
+                return Some((head, body));
+            }
+        }
+        match stream.read(&mut chunk) {
+            Ok(0) | Err(_) => return None,
+            Ok(read) => bytes.extend_from_slice(&chunk[..read]),
+        }
+    }
+}
