@@ -39,7 +39,8 @@ fn a_connection_that_freezes_at_the_commit_ends_with_an_outcome_or_without_one_b
     let proxy = Proxy::new(Cut::Freeze("COMMIT"), true);
     let run = proxy.serve(hub.program(&NEW)).run().exits(1).within(60);
     // The server waits in the open transaction until its own limit of a minute.
-    let run = run.says("cannot be asked for its outcome: no answer within 32 s; then the transaction is still in progress");
+    let run =
+        run.says("cannot be asked for its outcome: no answer within 32 s; then the transaction is still in progress");
     assert_eq!(run.stdout.lines().count(), 1, "{}", run.dump());
     eventually("the server gives up", || hub.count("trust") == 0);
 }

@@ -319,7 +319,9 @@ fn a_registration_takes_three_round_trips_after_the_login_and_a_skip_two() {
 fn a_statement_that_the_hub_refuses_leaves_nothing_and_shows_the_hubs_words() {
     let mut hub = Hub::new();
     let role = format!("poor_{}", hub.database);
-    hub.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'poor'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"));
+    hub.execute(&format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'poor'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
+    ));
     let run = hub
         .program(&NEW)
         .env("POSTGRES_USER", role.as_str())

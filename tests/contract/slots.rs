@@ -52,7 +52,9 @@ fn a_slot_that_is_there_is_never_touched() {
         .program(&["--name", "C", "--code", "C"])
         .env("FL_KIT_SLOT_NAMES", r#"["Trust_1", "Trust_2", "Trust_3"]"#);
     assert_eq!(run.run().full_kit()[0]["fl_kit_slot"], "Trust_3");
-    let after: String = hub.value("SELECT string_agg(fl_kit_slot::text, ' ' ORDER BY slot_name) FROM fl_kit_slot WHERE slot_name <> 'Trust_3'");
+    let after: String = hub.value(
+        "SELECT string_agg(fl_kit_slot::text, ' ' ORDER BY slot_name) FROM fl_kit_slot WHERE slot_name <> 'Trust_3'",
+    );
     assert_eq!(before, after);
 }
 
@@ -129,7 +131,9 @@ fn a_run_waits_for_slots_that_registrations_under_way_have_locked() {
     // And gives up when the slot it waited for is taken after all.
     hub.execute("INSERT INTO fl_kit_slot VALUES ('Trust_2', 2)");
     let mut transaction = other.transaction().unwrap();
-    transaction.execute("UPDATE fl_kit_slot SET assigned_to_trust_id = (SELECT id FROM trust) WHERE slot_number = 2", &[]).unwrap();
+    transaction
+        .execute("UPDATE fl_kit_slot SET assigned_to_trust_id = (SELECT id FROM trust) WHERE slot_number = 2", &[])
+        .unwrap();
     let run = hub.program(&["--name", "B", "--code", "B"]).spawn();
     eventually("the second run waits", || hub.value::<i64>(waiting) == 1);
     transaction.commit().unwrap();
