@@ -1,5 +1,5 @@
-//! SSM Parameter Store. The only file that knows rusoto: it signs, sends and describes the
-//! requests; limits, retries and words are ours.
+//! SSM Parameter Store, and tokens for RDS. The only file that knows rusoto: it signs, sends and
+//! describes the requests; limits, retries and words are ours.
 
 use std::time::Duration;
 
@@ -10,7 +10,9 @@ use rusoto_core::credential::{
 };
 use rusoto_core::signature::SignedRequest;
 use rusoto_core::{Client, HttpClient, Region, RusotoError};
-use rusoto_ssm::{PutParameterRequest, PutParameterResult};
+use rusoto_ssm::{
+    GetParameterRequest, GetParameterResult, PutParameterRequest, PutParameterResult,
+};
 use serde_json::Value;
 use tokio::runtime;
 use tokio::time::{Instant, sleep, timeout};
@@ -101,10 +103,32 @@ impl Ssm {
         )
     }
 
+    /// The text of a parameter, decrypted if it is encrypted.
+    ///
+    /// # Errors
+    /// Why it cannot be read, and what to do about it.
+    pub fn get(&self, name: &str) -> Result<String, String> {
+        let request = GetParameterRequest { name: name.to_owned(), with_decryption: Some(true) };
+        let body = serde_json::to_vec(&request).map(Zeroizing::new);
+        let answer =
+            body.map_err(garbled).and_then(|body| self.call("AmazonSSM.GetParameter", body));
+        let answer = answer.and_then(|answer| {
+            serde_json::from_slice::<GetParameterResult>(&answer).map_err(garbled)
+        });
+        let value = answer.map(|answer| {
+            answer.parameter.and_then(|parameter| parameter.value).unwrap_or_default()
+        });
+        value.map_err(|AwsError { kind, message, next, .. }| match kind.split(' ').next() {
+            Some("AccessDeniedException") => format!("{kind}{message}; allow the role ssm:GetParameter on it"),
+            Some("ParameterNotFound") => format!("{kind}; create it: aws ssm put-parameter --name {name} --type String --value '[\"Trust_1\"]'"),
+            _ => format!("{kind}{message}; {next}"),
+        })
+    }
+
     /// One API call with all its attempts; gives the answer's body.
     fn call(&self, target: &'static str, body: Zeroizing<Vec<u8>>) -> Result<Vec<u8>, AwsError> {
         let settings = self.0.clone();
-        let attempts = async move {
+        run(ALL_ATTEMPTS, async move {
             let deadline = Instant::now() + ALL_ATTEMPTS;
             let mut pauses = PAUSES.map(Duration::from_millis).into_iter();
             loop {
@@ -123,17 +147,52 @@ impl Ssm {
                     _ => return Err(error),
                 }
             }
-        };
-        // The outer limit is for the resolver, which no timeout interrupts.
-        let answer = within(ALL_ATTEMPTS + Duration::from_secs(1), move || {
-            let runtime = runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.map_err(|error| unreachable(error.to_string()))?;
-            let answer = runtime.block_on(attempts);
-            runtime.shutdown_background();
-            answer
-        });
-        answer.unwrap_or_else(|cause| Err(unreachable(cause)))
+        })
     }
+}
+
+/// A login token for RDS: a presigned URL without its scheme, valid for 15 minutes.
+/// <https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.Connecting.html>
+///
+/// # Errors
+/// There are no credentials to sign with.
+pub fn rds_token(
+    settings: &AwsSettings,
+    address: &str,
+    user: &str,
+    limit: Duration,
+) -> Result<Secret, Failure> {
+    let (own, limit) = (settings.clone(), limit.min(ATTEMPT));
+    let credentials = run(limit, async move {
+        let answer = timeout(limit, credentials(&own)).await;
+        answer.unwrap_or_else(|_| Err(unreachable("AWS credentials: no answer in time".to_owned())))
+    });
+    let credentials = credentials.map_err(|AwsError { kind, next, .. }| {
+        Failure::new(format!("cannot sign the login to the hub: {kind}"), next)
+    })?;
+    let region =
+        Region::Custom { name: settings.region.clone(), endpoint: format!("https://{address}") };
+    let mut request = SignedRequest::new("GET", "rds-db", &region, "/");
+    request.add_param("Action", "connect");
+    request.add_param("DBUser", user);
+    let url =
+        Secret::new(request.generate_presigned_url(&credentials, &Duration::from_secs(900), true));
+    Ok(Secret::new(url.expose().trim_start_matches("https://").to_owned()))
+}
+
+/// Runs AWS's side of things. `limit` is for what no timeout interrupts, the resolver.
+fn run<T: Send + 'static>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, AwsError>> + Send + 'static,
+) -> Result<T, AwsError> {
+    let answer = within(limit + Duration::from_secs(1), move || {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| unreachable(error.to_string()))?;
+        let answer = runtime.block_on(work);
+        runtime.shutdown_background();
+        answer
+    });
+    answer.unwrap_or_else(|cause| Err(unreachable(cause)))
 }
 
 async fn attempt(settings: &AwsSettings, target: &str, body: &[u8]) -> Result<Vec<u8>, AwsError> {

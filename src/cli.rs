@@ -36,9 +36,10 @@ Environment:
   POSTGRES_USER, POSTGRES_DB    required
   POSTGRES_PASSWORD             development only
   PGSSLMODE, PGSSLROOTCERT      as in libpq
-  AWS_REGION                    required with --out-ssm-parameter
+  AWS_REGION                    required in production and with --out-ssm-parameter
   AWS_ENDPOINT_URL[_SSM]        another SSM endpoint
   FL_KIT_SLOT_NAMES             JSON list of slot names, read when no slot is free
+                                (production: SSM parameter /flip/fl_kit_slot_names)
   LOG_LEVEL                     DEBUG, INFO (default), WARNING, ERROR or CRITICAL
 
 Exit status: 0 registered or already there; 1 failed, the verdict is []; 2 usage.

@@ -8,9 +8,10 @@ use postgres::config::SslMode;
 use postgres::error::SqlState;
 use postgres::{Client, Config};
 
+use crate::aws::rds_token;
 use crate::bounded::within;
 use crate::error::Failure;
-use crate::settings::{HubSettings, TlsMode};
+use crate::settings::{HubSettings, Login, TlsMode};
 use crate::tls::Tls;
 
 /// Longest wait for a connection that is ready for statements.
@@ -56,8 +57,15 @@ impl Hub {
         } else {
             config.host(&settings.host);
         }
-        if let Some(password) = &settings.password {
-            config.password(password.expose());
+        match &settings.login {
+            Login::Password(None) => {}
+            Login::Password(Some(password)) => {
+                config.password(password.expose());
+            }
+            Login::IamToken(aws) => {
+                let address = format!("{}:{}", settings.host, settings.port);
+                config.password(rds_token(aws, &address, &settings.user, limit)?.expose());
+            }
         }
         let tls = Tls {
             mode,
@@ -92,7 +100,7 @@ impl Hub {
             "cannot connect to the hub at {user}@{host}:{port}/{database}: {}",
             error.cause
         );
-        Err(Failure::new(what, login_advice(&error)))
+        Err(Failure::new(what, login_advice(&error, settings)))
     }
 
     /// Asks the server and waits for the answer, for at most `limit`.
@@ -133,15 +141,29 @@ fn describe(error: &postgres::Error) -> HubError {
     HubError { cause: cause.replace(char::is_control, " "), code: None }
 }
 
-fn login_advice(error: &HubError) -> &'static str {
+fn login_advice(error: &HubError, settings: &HubSettings) -> &'static str {
+    let says = |text| error.cause.contains(text);
+    let production = matches!(settings.login, Login::IamToken(_));
     match error.code.as_ref().map(SqlState::code) {
+        Some("28P01" | "28000") if production => {
+            "grant rds_iam to POSTGRES_USER, and allow the task's role rds-db:connect as that user"
+        }
         Some("28P01") => "check POSTGRES_USER and POSTGRES_PASSWORD",
         Some("28000") => "let the hub's pg_hba.conf admit this host, user and TLS mode (PGSSLMODE)",
         Some("3D000") => "check POSTGRES_DB",
         Some("53300") => "wait until the hub has connections to spare, and run again",
         Some("57P03") => "wait until the hub's database is up, and run again",
         Some(_) => "look into the hub's database log",
-        None if error.cause.contains("password") => "set POSTGRES_PASSWORD",
+        None if says("mismatch") => "set DB_HOST to a name that the hub's certificate holds",
+        None if says("PGSSLROOTCERT") => {
+            "set PGSSLROOTCERT to a PEM file of the authorities that signed the hub's certificate"
+        }
+        None if says("certificate") => {
+            "set PGSSLROOTCERT to the authorities that signed the hub's certificate (RDS: AWS's global-bundle.pem), \
+             or install the system's CA bundle"
+        }
+        None if says("does not support TLS") => "turn on TLS at the hub's database (ssl = on)",
+        None if says("password") => "set POSTGRES_PASSWORD",
         None => "check DB_HOST, DB_PORT and PGSSLMODE, and that the hub's database is up",
     }
 }

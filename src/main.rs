@@ -25,12 +25,8 @@ use delivery::{Delivery, Stdout};
 use error::Failure;
 use hub::Hub;
 use kit::Kit;
-use pool::SlotNames;
 use registry::{Newcomer, Registration};
 use settings::Settings;
-
-/// Where the pool's slot names are configured.
-const SLOT_NAMES: &str = "FL_KIT_SLOT_NAMES";
 
 fn main() -> ExitCode {
     // A panic's own message can quote data; the place is enough to find it.
@@ -83,14 +79,7 @@ fn register(request: Request, delivery: &mut Delivery) -> Result<(), Failure> {
     let hub = Hub::connect(&settings.hub, hub::CONNECT)?;
     debug!("connected to the hub");
     let mut registration = Registration::open(hub, &name)?;
-    let trust =
-        registration.find_or_register(newcomer, SLOT_NAMES, || match &settings.slot_names {
-            Some(json) => SlotNames::parse(json, SLOT_NAMES),
-            None => {
-                warn!("{SLOT_NAMES} is not set; it counts as no slot names");
-                SlotNames::default()
-            }
-        })?;
+    let trust = registration.find_or_register(newcomer, &settings.slot_names)?;
 
     let (slot, slot_number) =
         trust.slot.as_ref().map(|(name, number)| (name.as_str(), *number)).unzip();

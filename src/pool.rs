@@ -1,6 +1,14 @@
 //! The configured FL kit slots: a JSON list of names, each with its number.
 
+use std::fmt;
+
 use log::warn;
+
+use crate::aws::Ssm;
+use crate::settings::SlotSource;
+
+/// Where production keeps the names.
+const PARAMETER: &str = "/flip/fl_kit_slot_names";
 
 /// The number of a slot whose name ends in none: behind every numbered slot.
 const UNNUMBERED: i32 = 10_000;
@@ -15,13 +23,22 @@ pub struct SlotNames {
 }
 
 impl SlotNames {
-    /// Reads a list that came from `source`. What cannot be used is logged and left out.
-    pub fn parse(json: &str, source: &str) -> SlotNames {
-        let mut slots = SlotNames::default();
-        let names: Vec<String> = serde_json::from_str(json).unwrap_or_else(|error| {
-            warn!("{source} is not a JSON list of strings ({error}); it counts as no slot names");
+    /// Reads the configured names. What cannot be read or used is logged and counts as none.
+    pub fn read(source: &SlotSource) -> SlotNames {
+        let json = match source {
+            SlotSource::Variable(json) => json.clone().ok_or_else(|| "it is not set".to_owned()),
+            SlotSource::Parameter(aws) => Ssm::new(aws.clone()).get(PARAMETER),
+        };
+        let names = json.and_then(|json| {
+            serde_json::from_str::<Vec<String>>(&json).map_err(|error| {
+                format!("it is not a JSON list of strings ({error}), such as [\"Trust_1\"]")
+            })
+        });
+        let names = names.unwrap_or_else(|why| {
+            warn!("no slot names from {source}: {why}");
             Vec::new()
         });
+        let mut slots = SlotNames::default();
         for name in names {
             match number(&name) {
                 Some(number) if !name.is_empty() && !name.contains(char::is_control) => {
@@ -32,6 +49,15 @@ impl SlotNames {
             }
         }
         slots
+    }
+}
+
+impl fmt::Display for SlotSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SlotSource::Variable(_) => f.write_str("FL_KIT_SLOT_NAMES"),
+            SlotSource::Parameter(_) => write!(f, "the SSM parameter {PARAMETER}"),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::hub::{Hub, HubError, STATEMENT};
 use crate::kit::Keys;
 use crate::pool::SlotNames;
 use crate::secret::Secret;
-use crate::settings::HubSettings;
+use crate::settings::{HubSettings, SlotSource};
 
 const OPEN: &str = include_str!("../sql/open.sql");
 const REGISTER: &str = include_str!("../sql/register.sql");
@@ -98,16 +98,15 @@ impl Registration {
         Ok(registration)
     }
 
-    /// Finds the trust, or registers the newcomer with a claimed slot. `configured` is asked for
-    /// the pool's slot names only when no slot can be claimed; `source` is where they come from.
+    /// Finds the trust, or registers the newcomer with a claimed slot. The configured slot names
+    /// are looked at only when no slot can be claimed.
     ///
     /// # Errors
     /// Nothing is committed: dropping the registration leaves the hub as it was.
     pub fn find_or_register(
         &mut self,
         newcomer: Result<Newcomer, Failure>,
-        source: &str,
-        configured: impl FnOnce() -> SlotNames,
+        configured: &SlotSource,
     ) -> Result<Trust, Failure> {
         match newcomer {
             Ok(newcomer) => self.newcomer = Some(Arc::new(newcomer)),
@@ -118,7 +117,7 @@ impl Registration {
                 };
             }
         }
-        let (mut configured, mut refusals) = (Some(configured), 0);
+        let (mut reconciled, mut refusals) = (false, 0);
         loop {
             match self.look()? {
                 Look::Trust(trust) => return Ok(trust),
@@ -134,13 +133,14 @@ impl Registration {
                     ));
                 }
                 Look::NoSlot => {
-                    if let Some(configured) = configured.take() {
-                        self.reconcile(configured())?;
+                    if !reconciled {
+                        self.reconcile(SlotNames::read(configured))?;
+                        reconciled = true;
                     } else if !self.await_slot()? {
                         return Err(Failure::new(
                             "no free FL kit slot: all are taken",
                             format!(
-                                "provision more FL kits, add their slot names to {source}, and run again"
+                                "provision more FL kits, add their slot names to {configured}, and run again"
                             ),
                         ));
                     }

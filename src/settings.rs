@@ -36,8 +36,16 @@ pub struct Settings {
     pub hub: HubSettings,
     /// The hub-shared values.
     pub hub_shared: HubShared,
-    /// The pool's slot names, as configured: JSON.
-    pub slot_names: Option<String>,
+    /// Where the pool's slot names are configured.
+    pub slot_names: SlotSource,
+}
+
+/// Where the pool's slot names are configured.
+pub enum SlotSource {
+    /// `FL_KIT_SLOT_NAMES`, with its JSON.
+    Variable(Option<String>),
+    /// SSM's parameter `/flip/fl_kit_slot_names`, in production.
+    Parameter(AwsSettings),
 }
 
 /// How to reach the hub's database.
@@ -48,12 +56,20 @@ pub struct HubSettings {
     pub port: u16,
     pub user: String,
     pub database: String,
-    /// The role's password, if it has one.
-    pub password: Option<Secret>,
+    /// How the role proves itself.
+    pub login: Login,
     /// How much TLS is asked for.
     pub tls: TlsMode,
     /// The file of authorities that are trusted instead of the system's.
     pub root_certificates: Option<String>,
+}
+
+/// How a role proves itself to the hub's database.
+pub enum Login {
+    /// By its password, if it has one.
+    Password(Option<Secret>),
+    /// By an RDS IAM token, made for each connection: in production.
+    IamToken(AwsSettings),
 }
 
 /// libpq's `sslmode`: <https://www.postgresql.org/docs/current/libpq-ssl.html>.
@@ -83,36 +99,67 @@ impl Settings {
     /// # Errors
     /// The first variable that is missing or invalid.
     pub fn read() -> Result<Settings, Failure> {
-        match optional("ENV")?.as_deref() {
-            None | Some("development") => {}
-            Some("production") => {
-                return Err(invalid("ENV", "is production, which this version cannot do yet"));
-            }
-            Some(other) => {
-                return Err(invalid("ENV", format!("is {other:?}, not development or production")));
-            }
-        }
+        let production =
+            one_of("ENV", &[("development", false), ("production", true)], str::to_owned)?;
+        let production = production.unwrap_or(false);
+        let host = optional("DB_HOST")?.unwrap_or_else(|| "localhost".to_owned());
         let port = optional("DB_PORT")?.unwrap_or_else(|| "5432".to_owned());
         let number = port.parse().ok().filter(|number| *number > 0);
-        let password =
-            secret("POSTGRES_PASSWORD")?.map(|text| Secret::new(text.expose().trim().to_owned()));
+        let mode = optional("PGSSLMODE")?;
+        let tls = match one_of("PGSSLMODE", TLS_MODES, str::to_owned)? {
+            Some(TlsMode::Disable | TlsMode::Prefer) if production => {
+                let why = "which production refuses: use verify-full, verify-ca or require";
+                return Err(invalid(
+                    "PGSSLMODE",
+                    format!("is {:?}, {why}", mode.unwrap_or_default()),
+                ));
+            }
+            None if production => TlsMode::VerifyFull,
+            None => TlsMode::Prefer,
+            Some(mode) => mode,
+        };
+        if production && host.starts_with('/') {
+            return Err(invalid(
+                "DB_HOST",
+                format!("is {host:?}, a socket, and production needs TLS"),
+            ));
+        }
+        let mut root_certificates = optional("PGSSLROOTCERT")?;
+        if root_certificates.as_deref() == Some("system") {
+            if tls != TlsMode::VerifyFull {
+                return Err(invalid(
+                    "PGSSLMODE",
+                    "is too weak for PGSSLROOTCERT=system: use verify-full",
+                ));
+            }
+            root_certificates = None;
+        }
+        let (login, slot_names) = if production {
+            let aws = AwsSettings::read()?;
+            (Login::IamToken(aws.clone()), SlotSource::Parameter(aws))
+        } else {
+            let password = secret("POSTGRES_PASSWORD")?
+                .map(|text| Secret::new(text.expose().trim().to_owned()));
+            let password = password.filter(|password| !password.expose().is_empty());
+            (Login::Password(password), SlotSource::Variable(optional("FL_KIT_SLOT_NAMES")?))
+        };
         let mut hub_shared = Vec::new();
         for key in HUB_SHARED.split_whitespace() {
             hub_shared.extend(secret(key)?.map(|value| (key, value)));
         }
         Ok(Settings {
             hub: HubSettings {
-                host: optional("DB_HOST")?.unwrap_or_else(|| "localhost".to_owned()),
+                host,
                 port: number
                     .ok_or_else(|| invalid("DB_PORT", format!("is {port:?}, not a port number")))?,
                 user: required("POSTGRES_USER")?,
                 database: required("POSTGRES_DB")?,
-                password: password.filter(|password| !password.expose().is_empty()),
-                tls: one_of("PGSSLMODE", TLS_MODES, str::to_owned)?.unwrap_or(TlsMode::Prefer),
-                root_certificates: optional("PGSSLROOTCERT")?,
+                login,
+                tls,
+                root_certificates,
             },
             hub_shared: HubShared(hub_shared),
-            slot_names: optional("FL_KIT_SLOT_NAMES")?,
+            slot_names,
         })
     }
 }

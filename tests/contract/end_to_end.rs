@@ -38,7 +38,7 @@ impl Drop for Moto {
     }
 }
 
-fn python() -> std::path::PathBuf {
+pub fn python() -> std::path::PathBuf {
     let python = root().join("target/python/bin/python");
     assert!(python.exists(), "{python:?} is not there: run 'make test', which installs it");
     python

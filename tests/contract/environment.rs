@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::support::{Hub, hub::connect};
+use crate::support::Hub;
 
 #[test]
 fn a_variable_that_is_missing_or_invalid_fails_and_is_named_with_its_value() {
@@ -48,9 +48,24 @@ fn a_value_that_is_not_utf8_fails_without_being_shown() {
 }
 
 #[test]
-fn production_is_refused_for_now() {
-    let run = Hub::new().program(&["--name", "A", "--code", "A"]).env("ENV", "production").run();
-    run.fails().says("ENV is production, which this version cannot do yet");
+fn the_login_sends_no_startup_options() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let hub = Hub::new();
+    let run =
+        hub.program(&["--name", "A"]).env("DB_PORT", port).env("PGSSLMODE", "disable").spawn();
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut bytes = [0; 512];
+    let read = std::io::Read::read(&mut stream, &mut bytes).unwrap();
+    drop(stream);
+    run.wait().fails();
+    let words: Vec<_> = bytes[8..read]
+        .split(|b| *b == 0)
+        .map(String::from_utf8_lossy)
+        .filter(|w| !w.is_empty())
+        .collect();
+    let keys: Vec<_> = words.chunks(2).map(|pair| pair[0].to_string()).collect();
+    assert_eq!(keys, ["client_encoding", "user", "database", "application_name"]);
 }
 
 #[test]
@@ -108,7 +123,7 @@ fn the_password_is_stripped_and_may_hold_any_characters() {
         .says("(SQLSTATE 28P01)")
         .says("next: check POSTGRES_USER");
     program(" ".to_owned()).run().fails().says("next: set POSTGRES_PASSWORD");
-    connect("postgres").batch_execute(&format!("DROP ROLE {role}")).unwrap();
+    admin.batch_execute(&format!("DROP ROLE {role}")).unwrap();
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod end_to_end;
 mod environment;
 mod limits;
 mod makefile;
+mod production;
 mod registration;
 mod secrets;
 mod slots;

@@ -71,11 +71,14 @@ fn the_configured_names_are_looked_at_only_when_no_slot_is_free() {
 fn names_that_cannot_be_read_or_used_are_logged_and_count_as_none() {
     let mut hub = Hub::with_slots(&[]);
     for (names, said) in [
-        ("Trust_1", "FL_KIT_SLOT_NAMES is not a JSON list of strings"),
-        (r#"{"a": 1}"#, "FL_KIT_SLOT_NAMES is not a JSON list of strings"),
-        (r#"["Trust_1", 2]"#, "FL_KIT_SLOT_NAMES is not a JSON list of strings"),
-        (r#""Trust_1""#, "FL_KIT_SLOT_NAMES is not a JSON list of strings"),
-        ("null", "FL_KIT_SLOT_NAMES is not a JSON list of strings"),
+        ("Trust_1", "no slot names from FL_KIT_SLOT_NAMES: it is not a JSON list of strings"),
+        (r#"{"a": 1}"#, "no slot names from FL_KIT_SLOT_NAMES: it is not a JSON list of strings"),
+        (
+            r#"["Trust_1", 2]"#,
+            "no slot names from FL_KIT_SLOT_NAMES: it is not a JSON list of strings",
+        ),
+        (r#""Trust_1""#, "no slot names from FL_KIT_SLOT_NAMES: it is not a JSON list of strings"),
+        ("null", "no slot names from FL_KIT_SLOT_NAMES: it is not a JSON list of strings"),
         (
             r#"["Trust_2147483648"]"#,
             "slot name \"Trust_2147483648\" in FL_KIT_SLOT_NAMES cannot be used",
@@ -86,7 +89,7 @@ fn names_that_cannot_be_read_or_used_are_logged_and_count_as_none() {
             "slot name \"b\\n_2\" in FL_KIT_SLOT_NAMES cannot be used",
         ),
         ("[]", "no free FL kit slot"),
-        ("", "FL_KIT_SLOT_NAMES is not set"),
+        ("", "WARN no slot names from FL_KIT_SLOT_NAMES: it is not set"),
     ] {
         let run = hub.program(&NEW).env("FL_KIT_SLOT_NAMES", names).run().fails();
         run.says(said)

@@ -19,31 +19,58 @@ pub struct Cluster {
     pub env: HashMap<String, String>,
 }
 
-/// One cluster for the run. A process that waits for this one's end, however it ends, stops
-/// the server and removes its files.
+/// One cluster for the run.
 static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| {
     let dir = std::env::temp_dir().join(format!("register-trust-{}", std::process::id()));
-    let script = root().join("deploy/hub.sh");
-    let sweeper = Command::new("sh")
-        .args(["-c", "cat; exec \"$0\" remove \"$1\" >/dev/null 2>&1"])
-        .arg(&script)
-        .arg(&dir)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    // Its stdin is held open until the process ends.
-    std::mem::forget(sweeper);
-    let started =
-        Command::new(&script).arg("start").arg(&dir).env("HUB_OPTIONS", OPTIONS).output().unwrap();
-    assert!(started.status.success(), "no cluster: {}", String::from_utf8_lossy(&started.stderr));
-    let env = std::fs::read_to_string(dir.join("env")).unwrap();
-    let env = env.lines().filter_map(|line| line.split_once('='));
-    Cluster { env: env.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(), dir }
+    Cluster::start(dir, OPTIONS)
 });
 
+impl Cluster {
+    /// A process that waits for this one's end, however it ends, stops the server and removes
+    /// its files.
+    pub fn start(dir: PathBuf, options: &str) -> Cluster {
+        let script = root().join("deploy/hub.sh");
+        let sweeper = Command::new("sh")
+            .args(["-c", "cat; exec \"$0\" remove \"$1\" >/dev/null 2>&1"])
+            .arg(&script)
+            .arg(&dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Its stdin is held open until the process ends.
+        std::mem::forget(sweeper);
+        let started = Command::new(&script)
+            .arg("start")
+            .arg(&dir)
+            .env("HUB_OPTIONS", options)
+            .output()
+            .unwrap();
+        assert!(
+            started.status.success(),
+            "no cluster: {}",
+            String::from_utf8_lossy(&started.stderr)
+        );
+        let env = std::fs::read_to_string(dir.join("env")).unwrap();
+        let env = env.lines().filter_map(|line| line.split_once('='));
+        Cluster { env: env.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(), dir }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.env["DB_PORT"].parse().unwrap()
+    }
+
+    pub fn connect(&self, database: &str) -> Client {
+        let mut config = Config::new();
+        config.host(&self.env["DB_HOST"]).port(self.port()).user(&self.env["POSTGRES_USER"]);
+        config.password(&self.env["POSTGRES_PASSWORD"]).dbname(database);
+        config.connect(NoTls).unwrap()
+    }
+}
+
 pub struct Hub {
+    cluster: &'static Cluster,
     pub database: String,
     pub admin: Client,
 }
@@ -51,12 +78,16 @@ pub struct Hub {
 impl Hub {
     /// A hub with `timestamptz` columns and ten free slots, `Trust_1` to `Trust_10`.
     pub fn new() -> Hub {
+        Hub::on(&CLUSTER)
+    }
+
+    pub fn on(cluster: &'static Cluster) -> Hub {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let database = format!("hub_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let mut admin = connect("postgres");
+        let mut admin = cluster.connect("postgres");
         admin.batch_execute(&format!("CREATE DATABASE {database} TEMPLATE hub")).unwrap();
-        let admin = connect(&database);
-        Hub { database, admin }
+        let admin = cluster.connect(&database);
+        Hub { cluster, database, admin }
     }
 
     pub fn with_slots(names: &[&str]) -> Hub {
@@ -78,13 +109,9 @@ impl Hub {
         &CLUSTER
     }
 
-    pub fn port() -> u16 {
-        CLUSTER.env["DB_PORT"].parse().unwrap()
-    }
-
     /// Another session on this database.
     pub fn session(&self) -> Client {
-        connect(&self.database)
+        self.cluster.connect(&self.database)
     }
 
     pub fn execute(&mut self, sql: &str) {
@@ -95,7 +122,7 @@ impl Hub {
     pub fn program(&self, arguments: &[&str]) -> Program {
         let mut program = Program::new(arguments);
         for key in ["DB_HOST", "DB_PORT", "POSTGRES_USER", "POSTGRES_PASSWORD"] {
-            program = program.env(key, &CLUSTER.env[key]);
+            program = program.env(key, &self.cluster.env[key]);
         }
         program.env("POSTGRES_DB", &self.database)
     }
@@ -163,24 +190,7 @@ impl Hub {
 
 impl Drop for Hub {
     fn drop(&mut self) {
-        // Not while unwinding from a cluster that never started.
-        if let Ok(mut client) = config("postgres").connect(NoTls) {
-            let _ = client.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.database));
-        }
+        let drop = format!("DROP DATABASE {} WITH (FORCE)", self.database);
+        let _ = self.cluster.connect("postgres").batch_execute(&drop);
     }
-}
-
-fn config(database: &str) -> Config {
-    let mut config = Config::new();
-    config
-        .host(&CLUSTER.env["DB_HOST"])
-        .port(Hub::port())
-        .user(&CLUSTER.env["POSTGRES_USER"])
-        .password(&CLUSTER.env["POSTGRES_PASSWORD"])
-        .dbname(database);
-    config
-}
-
-pub fn connect(database: &str) -> Client {
-    config(database).connect(NoTls).unwrap()
 }

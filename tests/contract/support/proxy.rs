@@ -17,6 +17,9 @@ pub enum Cut {
     After(&'static str),
     /// They are swallowed, and the connection stays open and silent.
     Freeze(&'static str),
+    /// What the client sends once the proxy is armed reaches the server, and the answer is
+    /// swallowed: for connections that cannot be read.
+    AfterArmed,
     /// Nothing is cut.
     Never,
 }
@@ -26,17 +29,24 @@ pub struct Proxy {
     pub connections: Arc<AtomicU32>,
     /// Client messages that went to the server and were answered: round trips.
     pub round_trips: Arc<AtomicU32>,
+    armed: Arc<AtomicBool>,
 }
 
 impl Proxy {
     /// After the cut, new connections reach the server, or are closed at once.
     pub fn new(cut: Cut, reachable_afterwards: bool) -> Proxy {
+        Proxy::to(Hub::cluster().port(), cut, reachable_afterwards)
+    }
+
+    pub fn to(server: u16, cut: Cut, reachable_afterwards: bool) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let connections = Arc::<AtomicU32>::default();
         let round_trips = Arc::<AtomicU32>::default();
         let (count, trips) = (connections.clone(), round_trips.clone());
         let done = Arc::new(AtomicBool::new(false));
+        let armed = Arc::<AtomicBool>::default();
+        let arm = armed.clone();
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 count.fetch_add(1, Ordering::SeqCst);
@@ -46,10 +56,19 @@ impl Proxy {
                 }
                 let cut = if was_cut { Cut::Never } else { cut };
                 let (done, trips) = (done.clone(), trips.clone());
-                thread::spawn(move || relay(client, cut, &done, &trips));
+                let armed = arm.clone();
+                thread::spawn(move || relay(client, server, cut, &armed, &done, &trips));
             }
         });
-        Proxy { port, connections, round_trips }
+        Proxy { port, connections, round_trips, armed }
+    }
+
+    pub fn arm(&self) {
+        self.armed.store(true, Ordering::SeqCst);
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     pub fn serve(&self, program: Program) -> Program {
@@ -57,8 +76,15 @@ impl Proxy {
     }
 }
 
-fn relay(client: TcpStream, cut: Cut, done: &AtomicBool, trips: &AtomicU32) {
-    let server = TcpStream::connect(("127.0.0.1", Hub::port())).unwrap();
+fn relay(
+    client: TcpStream,
+    port: u16,
+    cut: Cut,
+    armed: &AtomicBool,
+    done: &AtomicBool,
+    trips: &AtomicU32,
+) {
+    let server = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let swallow = Arc::new(AtomicBool::new(false));
     let answered = Arc::new(AtomicBool::new(false));
     let (mut from_server, mut to_client) =
@@ -75,12 +101,17 @@ fn relay(client: TcpStream, cut: Cut, done: &AtomicBool, trips: &AtomicU32) {
         (client.try_clone().unwrap(), server.try_clone().unwrap());
     pump(&mut from_client, |bytes| {
         let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        let answer_cut = match cut {
+            Cut::After(text) => holds(text),
+            Cut::AfterArmed => armed.load(Ordering::SeqCst),
+            _ => false,
+        };
         match cut {
             Cut::Before(text) if holds(text) => {
                 done.store(true, Ordering::SeqCst);
                 return false;
             }
-            Cut::After(text) if holds(text) => {
+            _ if answer_cut => {
                 answered.store(false, Ordering::SeqCst);
                 swallow.store(true, Ordering::SeqCst);
                 to_server.write_all(bytes).unwrap();

@@ -120,6 +120,7 @@ impl Ssm {
 
 fn serve(mut stream: TcpStream, shared: &(Mutex<State>, Condvar)) {
     let Some((head, body)) = read_request(&mut stream) else { return };
+    let get = head.contains("x-amz-target: amazonssm.getparameter");
     let answer = {
         let mut state = shared.0.lock().unwrap();
         state.requests.push((head, body.clone()));
@@ -129,6 +130,14 @@ fn serve(mut stream: TcpStream, shared: &(Mutex<State>, Condvar)) {
     let store = || {
         let mut state = shared.0.lock().unwrap();
         let name = body["Name"].as_str().unwrap().to_owned();
+        if get {
+            return match state.parameters.get(&name).and_then(|versions| versions.last()) {
+                Some(value) => {
+                    (200, json!({"Parameter": {"Name": name, "Value": value}}).to_string())
+                }
+                None => (400, json!({"__type": "ParameterNotFound"}).to_string()),
+            };
+        }
         let versions = state.parameters.entry(name).or_default();
         versions.push(body["Value"].as_str().unwrap().to_owned());
         (200, json!({"Version": versions.len(), "Tier": "Standard"}).to_string())
