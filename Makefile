@@ -24,7 +24,7 @@ TRUST_3_REGION ?= North East and Yorkshire
 # A variable's own text as one word of the shell.
 quoted = '$(subst ','\'',$(value $(1)))'
 
-.PHONY: help build lint test hub-start hub-stop clean
+.PHONY: help build static test-reproducible lint test hub-start hub-stop clean
 
 help: ## list the targets
 	@echo 'register-trust-<n>   register trust <n>, its kit goes to $(KITS)/trust-<n>.json'
@@ -45,6 +45,20 @@ $(PROGRAM): Cargo.toml Cargo.lock $(wildcard src/* sql/*)
 	@deploy/need.sh build
 	cargo build --release --locked
 	@touch $@
+
+# Paths of this machine are kept out of the binary: two builds give the same bytes.
+HOST_TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
+CARGO_DIR = $(or $(CARGO_HOME),$(HOME)/.cargo)
+STATIC = target/$(HOST_TARGET)/release/register-trust
+
+static: ## a fully static binary, for an image or a chroot that holds nothing else
+	@deploy/need.sh build
+	OPENSSL_STATIC=1 RUSTFLAGS='-C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=/register-trust --remap-path-prefix=$(CARGO_DIR)=/cargo' \
+	    cargo build --release --locked --target $(HOST_TARGET)
+	@ls -l $(STATIC)
+
+test-reproducible: ## two static builds from two folders give the same bytes
+	@deploy/test-reproducible.sh
 
 lint: ## formatting and lints
 	@deploy/need.sh build
