@@ -53,7 +53,9 @@ STATIC = target/$(HOST_TARGET)/release/register-trust
 
 static: ## a fully static binary, for an image or a chroot that holds nothing else
 	@deploy/need.sh build
-	OPENSSL_STATIC=1 RUSTFLAGS='-C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=/register-trust --remap-path-prefix=$(CARGO_DIR)=/cargo' \
+	flags=$$(printf '\037%s' -Ctarget-feature=+crt-static \
+	    '--remap-path-prefix=$(CURDIR)=/register-trust' '--remap-path-prefix=$(CARGO_DIR)=/cargo') && \
+	CARGO_ENCODED_RUSTFLAGS="$${flags#?}" OPENSSL_STATIC=1 \
 	    cargo build --release --locked --target $(HOST_TARGET)
 	@ls -l $(STATIC)
 
