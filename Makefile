@@ -1,43 +1,49 @@
 # register-trust: build, try, test. 'make help' lists what there is.
 #
-# A trust's identity comes from TRUST_<n>_NAME, TRUST_<n>_CODE and TRUST_<n>_REGION, from the
-# environment or the command line, and is never evaluated by make or a shell.
+# A trust's identity comes from TRUST_<n>_NAME, TRUST_<n>_CODE and TRUST_<n>_REGION: from the
+# command line, the environment, or .env.development, .env.stag (PROD=stag) and .env.production
+# (PROD=true). Neither make nor a shell ever evaluates it.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 PROGRAM := target/release/register-trust
-HUB := .hub
-KITS := kits
-
-TRUST_1_NAME ?= Guy's and St Thomas' NHS Foundation Trust
-TRUST_1_CODE ?= GSTT
-TRUST_1_REGION ?= London
-TRUST_2_NAME ?= King's College Hospital NHS Foundation Trust
-TRUST_2_CODE ?= KCH
-TRUST_2_REGION ?= London
-TRUST_3_NAME ?= Leeds Teaching Hospitals NHS Trust
-TRUST_3_CODE ?= LTHT
-TRUST_3_REGION ?= North East and Yorkshire
+export HUB_DIR ?= .hub
+export KITS ?= kits
+export PROD HUB
+# Make expands what it exports.
+unexport $(filter TRUST_%,$(.VARIABLES))
 
 # A variable's own text as one word of the shell.
 quoted = '$(subst ','\'',$(value $(1)))'
 
-.PHONY: help build static test-reproducible lint test hub-start hub-stop clean
+.PHONY: help register-trusts build static test-reproducible lint test hub-start hub-stop clean
 
 help: ## list the targets
 	@echo 'register-trust-<n>   register trust <n>, its kit goes to $(KITS)/trust-<n>.json'
 	@echo 'sync-trust-kit-<n>   the kit of a registered trust, without credentials'
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 21
 
-# Trust <n> on the hub at DB_HOST, or on the embedded development hub.
-register-trust-%: $(PROGRAM)
-	@deploy/register.sh $(HUB) $(KITS) '$*' $(call quoted,TRUST_$*_NAME) \
-	    --code=$(call quoted,TRUST_$*_CODE) --region=$(call quoted,TRUST_$*_REGION)
+identity = NAME=$(call quoted,TRUST_$*_NAME) CODE=$(call quoted,TRUST_$*_CODE) REGION=$(call quoted,TRUST_$*_REGION)
 
-sync-trust-kit-%: $(PROGRAM)
-	@deploy/register.sh $(HUB) $(KITS) '$*' $(call quoted,TRUST_$*_NAME) --require-existing
+# The program of this machine is needed only where it runs here.
+LOCAL = $(if $(PROD)$(HUB),,$(PROGRAM))
+
+register-trust-%: $(LOCAL)
+	@$(identity) deploy/register.sh '$*'
+
+sync-trust-kit-%: $(LOCAL)
+	@$(identity) deploy/register.sh '$*' --require-existing
+
+# Every n that has a name.
+NUMBERS = $(sort $(patsubst TRUST_%_NAME,%,$(filter TRUST_%_NAME,$(.VARIABLES))) \
+    $(shell sed -n 's/^TRUST_\([0-9]*\)_NAME=.*/\1/p' $(ENV_FILE) 2>/dev/null))
+ENV_FILE = $(if $(PROD),$(if $(filter true,$(PROD)),.env.production,.env.$(PROD)),.env.development)
+
+register-trusts: $(LOCAL) ## register every trust that has a name; with -j side by side
+	@test -n '$(NUMBERS)' || { echo 'ERROR no TRUST_<n>_NAME is set, nor in $(ENV_FILE)' >&2; exit 1; }
+	@$(MAKE) --no-print-directory -k $(addprefix register-trust-,$(NUMBERS))
 
 build: $(PROGRAM) ## build the program
 
@@ -66,18 +72,19 @@ lint: ## formatting and lints
 	@deploy/need.sh build
 	cargo fmt --check
 	cargo clippy --release --locked --all-targets -- -D warnings
+	@deploy/need.sh python target/python
+	shellcheck -x deploy/*.sh .ci/run
 
 test: lint ## everything, against a real PostgreSQL
 	@deploy/need.sh postgres >/dev/null
-	@deploy/need.sh python target/python
-	cargo test --release --locked
+	RUST_TEST_THREADS=8 cargo test --release --locked
 
 hub-start: ## start the embedded development hub
-	@deploy/hub.sh start $(HUB)
+	@deploy/hub.sh start $(HUB_DIR)
 
 hub-stop: ## stop it
-	@deploy/hub.sh stop $(HUB)
+	@deploy/hub.sh stop $(HUB_DIR)
 
 clean: ## remove what was built and the development hub; kits stay
-	@deploy/hub.sh remove $(HUB)
+	@deploy/hub.sh remove $(HUB_DIR)
 	@rm -rf target

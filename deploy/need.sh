@@ -5,8 +5,8 @@
 #   deploy/need.sh build | postgres | python DIR ...
 set -euo pipefail
 
-say() { printf '%s\n' "$*" >&2; }
-fail() { say "ERROR $*"; exit 1; }
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "$0")/lib.sh"
 
 apt_install() { # what-for package...
     local purpose=$1 sudo=
@@ -61,8 +61,10 @@ need_postgres() {
 }
 
 need_python() { # directory of the venv
-    local venv=$1 packages=('moto[server,ssm]==5.1.*' 'boto3==1.*')
-    [ -e "$venv/complete" ] && return
+    local venv=$1 packages=('moto[server,ssm,ecs,logs,ec2]==5.1.*' 'boto3==1.*' 'awscli==1.*')
+    command -v openssl >/dev/null || apt_install "the tests" openssl
+    command -v shellcheck >/dev/null || apt_install "the lints" shellcheck
+    [ "$(cat "$venv/complete" 2>/dev/null)" != "${packages[*]}" ] || return 0
     command -v python3 >/dev/null || apt_install "the end-to-end tests" python3
     if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
         apt_install "the end-to-end tests" python3-venv
@@ -72,7 +74,7 @@ need_python() { # directory of the venv
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}" >&2 ||
         fail "pip could not install ${packages[*]} (for the end-to-end tests)"
-    touch "$venv/complete"
+    printf '%s\n' "${packages[*]}" >"$venv/complete"
 }
 
 case ${1-} in

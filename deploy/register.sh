@@ -1,35 +1,61 @@
 #!/usr/bin/env bash
-# Registers trust N and leaves its kit in a file readable by its owner alone: the home of the
-# Makefile's targets.
+# Registers trust N and leaves its kit in a file readable by its owner alone.
 #
-#   deploy/register.sh HUB_DIR KITS_DIR N NAME [register-trust's options]
+#   deploy/register.sh N [register-trust's options]
 #
-# A full kit goes to KITS_DIR/trust-N.json, one without credentials to trust-N.metadata.json.
-# No full kit is ever overwritten.
+# The trust is described by NAME, CODE and REGION, or else in .env.development, .env.stag or
+# .env.production. The hub is, in this order:
+#
+#   PROD=stag|true   in ECS: a one-off task (deploy/ecs.sh)
+#   HUB=compose      in a compose project: its container SERVICE (flip-api)
+#   DB_HOST=...      where it says
+#   otherwise        the embedded development hub in HUB_DIR (.hub)
+#
+# The kit goes to KITS (kits), or into the command KIT_SINK if that is set.
 set -euo pipefail
 
-say() { printf '%s\n' "$*" >&2; }
-fail() { say "ERROR $*"; exit 1; }
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$here/lib.sh"
 
-[ $# -ge 4 ] || fail "usage: deploy/register.sh HUB_DIR KITS_DIR N NAME [OPTION]..."
-hub=$1 kits=$2 number=$3 name=$4
-shift 4
-here=$(cd "$(dirname "$0")/.." && pwd)
-[[ $number =~ ^[0-9]+$ ]] || fail "trust '$number' has no number"
-[ -n "$name" ] || fail "TRUST_${number}_NAME is not set"
-
-if [ -z "${DB_HOST-}" ]; then
-    "$here/deploy/hub.sh" start "$hub"
-    set -a
-    # shellcheck disable=SC1091 # written by hub.sh
-    . "$hub/env"
-    set +a
-fi
+number=${1-}
+[[ $number =~ ^[0-9]+$ ]] || fail "usage: deploy/register.sh N [OPTION]..."
+shift
+kits=${KITS:-kits}
+name=${NAME:-$(from_file "TRUST_${number}_NAME")}
+code=${CODE:-$(from_file "TRUST_${number}_CODE")}
+region=${REGION:-$(from_file "TRUST_${number}_REGION")}
+[ -n "$name" ] || fail "TRUST_${number}_NAME is not set, neither in the environment nor in $(env_file)"
+arguments=("--name=$name" "--code=$code" "--region=$region" "$@")
 
 umask 077
 mkdir -p "$kits"
+if [ -n "${PROD-}" ]; then
+    exec "$here/ecs.sh" "$number" "$kits" "${arguments[@]}"
+fi
+
+case ${HUB-} in
+    compose)
+        command -v docker >/dev/null || fail "HUB=compose needs docker"
+        compose=(docker compose)
+        docker compose version >/dev/null 2>&1 || compose=(docker-compose)
+        register=("${compose[@]}" exec -T "${SERVICE:-flip-api}" register-trust)
+        ;;
+    '')
+        register=("$here/../target/release/register-trust")
+        if [ -z "${DB_HOST-}" ]; then
+            hub=${HUB_DIR:-.hub}
+            "$here/hub.sh" start "$hub"
+            while IFS='=' read -r key value; do
+                export "$key=$value"
+            done <"$hub/env"
+        fi
+        ;;
+    *) fail "HUB is '$HUB', not compose" ;;
+esac
+
 new=$(mktemp "$kits/.trust-$number.XXXXXX")
-if ! "$here/target/release/register-trust" "--name=$name" "$@" >"$new"; then
+if ! "${register[@]}" "${arguments[@]}" >"$new" </dev/null; then
     # An outcome that is not known leaves a kit that may be valid.
     case $(tail -n 1 "$new") in
         '[{'*) fail "the kit that may be valid is in $new" ;;
@@ -37,12 +63,15 @@ if ! "$here/target/release/register-trust" "--name=$name" "$@" >"$new"; then
     rm -f "$new"
     exit 1
 fi
-kit=$kits/trust-$number.json
-if ! grep -q '"trust_api_key":' "$new"; then
-    kit=$kits/trust-$number.metadata.json
-elif [ -e "$kit" ]; then
-    mv --backup=numbered -T "$kit" "$kit.old"
-    say "an earlier kit is kept as $kit.old"
+# A container engine can put lines of its own before the kit.
+kit=$(grep '^\[' "$new" | tail -n 1)
+case $kit in
+    '[{'*) printf '%s\n' "$kit" >"$new" ;;
+    *) fail "the run succeeded without a kit; what it printed is in $new" ;;
+esac
+if [ -n "${KIT_SINK-}" ]; then
+    bash -c "$KIT_SINK" <"$new" || fail "KIT_SINK failed; the kit is in $new"
+    rm -f "$new"
+else
+    keep_kit "$new" "$number" "$kits" || fail "the kit is in $new"
 fi
-mv "$new" "$kit"
-say "the kit is in $kit"

@@ -7,11 +7,20 @@
 --   fl_kit_slot_free       the next free slot without reading the pool; holds free slots only
 \set ON_ERROR_STOP on
 
+-- A build takes as long as it takes.
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+
 -- Two trusts of one name stand in the way of the first: say which, change nothing.
 DO $$
 DECLARE
     duplicates text;
 BEGIN
+    -- Two runs at once would take each other's unfinished indexes for leftovers.
+    IF NOT pg_try_advisory_lock(hashtextextended('register-trust indexes', 0)) THEN
+        RAISE EXCEPTION 'no index was built: another run of this script is at work'
+              USING HINT = 'Wait for it, then run this script again.';
+    END IF;
     SELECT string_agg(format('%L (%s rows)', name, rows), ', ' ORDER BY name)
       INTO duplicates
       FROM (SELECT name, count(*) AS rows FROM trust GROUP BY name HAVING count(*) > 1) AS d;

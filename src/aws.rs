@@ -1,6 +1,8 @@
 //! SSM Parameter Store, and tokens for RDS. The only file that knows rusoto: it signs, sends and
 //! describes the requests; limits, retries and words are ours.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use log::warn;
@@ -30,7 +32,7 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 /// Longest wait for all attempts of one call.
 const ALL_ATTEMPTS: Duration = Duration::from_secs(30);
 
-/// The pauses between the attempts: attempts that fail at once take six seconds together.
+/// The pauses between the attempts, in ms: attempts that fail at once take six seconds together.
 const PAUSES: [u64; 5] = [200, 400, 800, 1600, 3200];
 
 /// Longest wait for a metadata endpoint: it is on the same host.
@@ -45,9 +47,17 @@ const DESCRIPTION: &str =
 /// The parameter store of a region.
 pub struct Ssm(AwsSettings);
 
+/// What a put left behind.
+pub struct Stored {
+    /// The parameter's version: 1 if nothing was there before.
+    pub version: i64,
+    /// Attempts before the last one may have been stored, too.
+    pub retried: bool,
+}
+
 /// Why AWS did not do it.
 struct AwsError {
-    /// The kind of error; no text of the request.
+    /// The kind of error, in our words or as a plain code: no text of the request.
     kind: String,
     /// AWS's own words, if it answered.
     message: String,
@@ -63,11 +73,11 @@ impl Ssm {
     }
 
     /// Writes the value as a `SecureString` under the account's default key, over whatever is
-    /// there, and gives its version: 1 if nothing was.
+    /// there.
     ///
     /// # Errors
     /// A value that is too long is not sent. After any other error it may have been stored.
-    pub fn put(&self, name: &ParameterName, value: &Secret) -> Result<i64, Failure> {
+    pub fn put(&self, name: &ParameterName, value: &Secret) -> Result<Stored, Failure> {
         let length = value.expose().len();
         if length > LONGEST_VALUE {
             return Err(Failure::new(
@@ -85,22 +95,23 @@ impl Ssm {
             description: Some(DESCRIPTION.to_owned()),
             ..PutParameterRequest::default()
         };
-        let body = serde_json::to_vec(&request).map(Zeroizing::new);
+        let body = to_body(&request);
         request.value.zeroize();
-        let answer =
-            body.map_err(garbled).and_then(|body| self.call("AmazonSSM.PutParameter", body));
-        let answer = answer.and_then(|answer| {
-            serde_json::from_slice::<PutParameterResult>(&answer).map_err(garbled)
+        let retried = Arc::new(AtomicBool::new(false));
+        let answer = self.call("AmazonSSM.PutParameter", body, &retried).and_then(|answer| {
+            // Without a version nothing says that it was stored.
+            let answer: PutParameterResult =
+                serde_json::from_slice(&answer).map_err(|_| not_ssm())?;
+            answer.version.filter(|version| *version > 0).ok_or_else(not_ssm)
         });
-        answer.map(|answer| answer.version.unwrap_or(1)).map_err(
-            |AwsError { kind, mut message, next, .. }| {
-                // AWS may quote a value that it refuses.
-                if value.expose().split('"').any(|part| part.len() >= 8 && message.contains(part)) {
-                    message = ": the message is withheld, for it quotes the kit".to_owned();
-                }
-                Failure::new(format!("cannot put {name} into SSM: {kind}{message}"), next)
-            },
-        )
+        let retried = retried.load(Ordering::Relaxed);
+        answer.map(|version| Stored { version, retried }).map_err(|mut error| {
+            if quotes(&error.message, value) {
+                error.message = ": the message is withheld, for it quotes the kit".to_owned();
+            }
+            let AwsError { kind, message, next, .. } = error;
+            Failure::new(format!("cannot put {name} into SSM: {kind}{message}"), next)
+        })
     }
 
     /// The text of a parameter, decrypted if it is encrypted.
@@ -109,31 +120,36 @@ impl Ssm {
     /// Why it cannot be read, and what to do about it.
     pub fn get(&self, name: &str) -> Result<String, String> {
         let request = GetParameterRequest { name: name.to_owned(), with_decryption: Some(true) };
-        let body = serde_json::to_vec(&request).map(Zeroizing::new);
-        let answer =
-            body.map_err(garbled).and_then(|body| self.call("AmazonSSM.GetParameter", body));
-        let answer = answer.and_then(|answer| {
-            serde_json::from_slice::<GetParameterResult>(&answer).map_err(garbled)
-        });
-        let value = answer.map(|answer| {
-            answer.parameter.and_then(|parameter| parameter.value).unwrap_or_default()
+        let answer = self.call("AmazonSSM.GetParameter", to_body(&request), &Arc::default());
+        let value = answer.and_then(|answer| {
+            let answer: GetParameterResult =
+                serde_json::from_slice(&answer).map_err(|_| not_ssm())?;
+            answer.parameter.and_then(|parameter| parameter.value).ok_or_else(not_ssm)
         });
         value.map_err(|AwsError { kind, message, next, .. }| match kind.split(' ').next() {
             Some("AccessDeniedException") => format!("{kind}{message}; allow the role ssm:GetParameter on it"),
-            Some("ParameterNotFound") => format!("{kind}; create it: aws ssm put-parameter --name {name} --type String --value '[\"Trust_1\"]'"),
+            Some("ParameterNotFound") => format!(
+                "{kind}; create it: aws ssm put-parameter --name {name} --type String --value '[\"Trust_1\"]'"
+            ),
             _ => format!("{kind}{message}; {next}"),
         })
     }
 
     /// One API call with all its attempts; gives the answer's body.
-    fn call(&self, target: &'static str, body: Zeroizing<Vec<u8>>) -> Result<Vec<u8>, AwsError> {
-        let settings = self.0.clone();
+    fn call(
+        &self,
+        target: &'static str,
+        body: Zeroizing<Vec<u8>>,
+        retried: &Arc<AtomicBool>,
+    ) -> Result<Vec<u8>, AwsError> {
+        let (settings, retried) = (self.0.clone(), retried.clone());
         run(ALL_ATTEMPTS, async move {
             let deadline = Instant::now() + ALL_ATTEMPTS;
             let mut pauses = PAUSES.map(Duration::from_millis).into_iter();
             loop {
                 let limit = ATTEMPT.min(deadline.saturating_duration_since(Instant::now()));
-                let late = || unreachable(format!("no answer within {} s", limit.as_secs()));
+                let late =
+                    || unreachable(&format!("no answer within {:.0} s", limit.as_secs_f32()));
                 let answer = timeout(limit, attempt(&settings, target, &body)).await;
                 let error = match answer.unwrap_or_else(|_| Err(late())) {
                     Ok(answer) => return Ok(answer),
@@ -142,6 +158,7 @@ impl Ssm {
                 match pauses.next() {
                     Some(pause) if error.transient && Instant::now() + pause < deadline => {
                         warn!("SSM: {}; trying again in {} ms", error.kind, pause.as_millis());
+                        retried.store(true, Ordering::Relaxed);
                         sleep(pause).await;
                     }
                     _ => return Err(error),
@@ -162,10 +179,10 @@ pub fn rds_token(
     user: &str,
     limit: Duration,
 ) -> Result<Secret, Failure> {
-    let (own, limit) = (settings.clone(), limit.min(ATTEMPT));
+    let own = settings.clone();
     let credentials = run(limit, async move {
-        let answer = timeout(limit, credentials(&own)).await;
-        answer.unwrap_or_else(|_| Err(unreachable("AWS credentials: no answer in time".to_owned())))
+        let late = |_| Err(unreachable("AWS credentials: no answer in time"));
+        timeout(limit, credentials(&own)).await.unwrap_or_else(late)
     });
     let credentials = credentials.map_err(|AwsError { kind, next, .. }| {
         Failure::new(format!("cannot sign the login to the hub: {kind}"), next)
@@ -180,19 +197,19 @@ pub fn rds_token(
     Ok(Secret::new(url.expose().trim_start_matches("https://").to_owned()))
 }
 
-/// Runs AWS's side of things. `limit` is for what no timeout interrupts, the resolver.
+/// Runs AWS's side of things. The limit here is for the resolver, which no timeout interrupts.
 fn run<T: Send + 'static>(
     limit: Duration,
     work: impl Future<Output = Result<T, AwsError>> + Send + 'static,
 ) -> Result<T, AwsError> {
-    let answer = within(limit + Duration::from_secs(1), move || {
+    let answer = within(limit + Duration::from_millis(500), move || {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| unreachable(error.to_string()))?;
+        let runtime = runtime.map_err(|error| unreachable(&error.to_string()))?;
         let answer = runtime.block_on(work);
         runtime.shutdown_background();
         answer
     });
-    answer.unwrap_or_else(|cause| Err(unreachable(cause)))
+    answer.unwrap_or_else(|cause| Err(unreachable(&cause)))
 }
 
 async fn attempt(settings: &AwsSettings, target: &str, body: &[u8]) -> Result<Vec<u8>, AwsError> {
@@ -206,11 +223,11 @@ async fn attempt(settings: &AwsSettings, target: &str, body: &[u8]) -> Result<Ve
     request.set_payload(Some(body.to_vec()));
 
     let credentials = StaticProvider::from(credentials(settings).await?);
-    let http = HttpClient::new().map_err(|error| unreachable(error.to_string()))?;
+    let http = HttpClient::new().map_err(|error| unreachable(&error.to_string()))?;
     let answer = Client::new_with(credentials, http).sign_and_dispatch(request).await;
-    let mut answer = answer
-        .map_err(|error| unreachable(RusotoError::<std::fmt::Error>::from(error).to_string()))?;
-    let answer = answer.buffer().await.map_err(|error| unreachable(error.to_string()))?;
+    let words = |error| RusotoError::<std::fmt::Error>::from(error).to_string();
+    let mut answer = answer.map_err(|error| unreachable(&words(error)))?;
+    let answer = answer.buffer().await.map_err(|error| unreachable(&error.to_string()))?;
     if answer.status.is_success() {
         return Ok(answer.body.to_vec());
     }
@@ -237,7 +254,9 @@ async fn credentials(settings: &AwsSettings) -> Result<AwsCredentials, AwsError>
     for (source, provider) in sources {
         match provider.credentials().await {
             Ok(credentials) => return Ok(credentials),
-            Err(error) => tried.push(format!("{source}: {error}")),
+            // A parser's message quotes what it read; what comes before the quote is enough.
+            Err(error) => tried
+                .push(format!("{source}: {}", error.message.split('"').next().unwrap_or_default())),
         }
     }
     let kind = one_line(&format!("no AWS credentials ({})", tried.join("; ")));
@@ -246,28 +265,36 @@ async fn credentials(settings: &AwsSettings) -> Result<AwsCredentials, AwsError>
 }
 
 /// No answer, or a broken one.
-fn unreachable(cause: String) -> AwsError {
+fn unreachable(cause: &str) -> AwsError {
     let (next, transient) = if cause.contains("certificate") {
         ("check the CA bundle (SSL_CERT_FILE) and the endpoint's certificate", false)
+    } else if cause.contains("error building request") || cause.contains("error parsing header") {
+        ("check AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_SSM and the AWS credentials", false)
     } else {
         ("check AWS_REGION, the endpoint and the network, and run again", true)
     };
-    AwsError { kind: one_line(&cause), message: String::new(), next, transient }
+    AwsError { kind: one_line(cause), message: String::new(), next, transient }
 }
 
 /// An answer that is no success, in the JSON protocol's form.
 fn refused(status: u16, body: &[u8], request_id: &str) -> AwsError {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |key| body.get(key).and_then(Value::as_str);
+    // Whatever is no plain word is not shown: it could be a quote of the request.
+    let plain = |text: &str| {
+        let fits = text.len() <= 40 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        if fits { text.to_owned() } else { "unreadable".to_owned() }
+    };
     // Some services put a namespace before the code.
-    let code = text("__type").and_then(|code| code.rsplit('#').next()).unwrap_or("error");
+    let code = plain(text("__type").and_then(|code| code.rsplit('#').next()).unwrap_or("error"));
     let message = text("message").or_else(|| text("Message")).unwrap_or_default();
-    let busy =
-        status >= 500 || status == 429 || code.contains("Throttl") || code.contains("TooMany");
+    let busy = status >= 500
+        || [408, 429].contains(&status)
+        || ["Throttl", "TooMany", "RequestLimit"].iter().any(|word| code.contains(word));
     AwsError {
-        kind: one_line(&format!("{code} (HTTP {status}, request {request_id})")),
+        kind: format!("{code} (HTTP {status}, request {})", plain(request_id)),
         message: one_line(&format!(": {message}")),
-        next: match code {
+        next: match code.as_str() {
             "AccessDeniedException" => {
                 "allow the role ssm:PutParameter on this name, and kms:Encrypt with the default key"
             }
@@ -284,10 +311,37 @@ fn refused(status: u16, body: &[u8], request_id: &str) -> AwsError {
     }
 }
 
-fn garbled(error: serde_json::Error) -> AwsError {
-    let kind = format!("the answer is not SSM's: {error}");
+/// Whether a message repeats a value of the kit, or eight characters of one that looks random,
+/// or a signed request: AWS may quote what it refuses.
+fn quotes(message: &str, kit: &Secret) -> bool {
+    let shares = |part: &str| {
+        let random = part.len() >= 20 && !part.contains(['.', ' ']);
+        part.len() >= 4
+            && part
+                .as_bytes()
+                .windows(if random { 8 } else { part.len() })
+                .any(|own| message.as_bytes().windows(own.len()).any(|theirs| theirs == own))
+    };
+    message.to_ascii_lowercase().contains("x-amz-security-token")
+        || kit.expose().split('"').any(shares)
+}
+
+fn not_ssm() -> AwsError {
     let next = "check AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_SSM";
-    AwsError { kind, message: String::new(), next, transient: false }
+    AwsError {
+        kind: "the answer is not SSM's".to_owned(),
+        message: String::new(),
+        next,
+        transient: false,
+    }
+}
+
+/// The request as JSON, in a buffer that need not grow: growing leaves unwiped copies behind.
+fn to_body(request: &impl serde::Serialize) -> Zeroizing<Vec<u8>> {
+    let mut body = Zeroizing::new(Vec::with_capacity(4 * LONGEST_VALUE));
+    // Strings into memory: nothing can fail, and SSM would refuse what is cut short.
+    let _ = serde_json::to_writer(&mut *body, request);
+    body
 }
 
 fn one_line(text: &str) -> String {

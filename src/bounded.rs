@@ -22,7 +22,7 @@ pub fn within<T: Send + 'static>(
         .spawn(move || done.send(work()))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     result.recv_timeout(limit).map_err(|error| match error {
-        RecvTimeoutError::Timeout => format!("no answer within {} s", limit.as_secs()),
+        RecvTimeoutError::Timeout => format!("no answer within {:.0} s", limit.as_secs_f32()),
         RecvTimeoutError::Disconnected => "internal error, see the line before".to_owned(),
     })
 }

@@ -129,8 +129,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
         verbosity: match (quiet, verbose) {
             (Some(()), _) => Some(LevelFilter::Error),
             (None, 0) => None,
-            (None, 1) => Some(LevelFilter::Debug),
-            (None, _) => Some(LevelFilter::Trace),
+            (None, _) => Some(LevelFilter::Debug),
         },
     }))
 }

@@ -57,8 +57,7 @@ pub fn ask_again(
     debug!("the commit was not confirmed ({broken}); asking on a new connection");
     let deadline = Instant::now() + OUTCOME;
     loop {
-        let limit = CONNECT.min(deadline.saturating_duration_since(Instant::now()));
-        let cause = match ask(settings, xact_id, limit) {
+        let cause = match ask(settings, xact_id, deadline) {
             Ok(Some(true)) => return Ok(()),
             Ok(Some(false)) => return Err(aborted(broken)),
             Ok(None) => "the transaction is still in progress".to_owned(),
@@ -82,8 +81,9 @@ pub fn ask_again(
     }
 }
 
-fn ask(settings: &HubSettings, xact_id: i64, limit: Duration) -> Result<Option<bool>, String> {
-    let mut hub = Hub::connect(settings, limit).map_err(|failure| failure.what)?;
-    let answer = hub.ask(limit, move |client| client.simple_query(&question(xact_id)));
+fn ask(settings: &HubSettings, xact_id: i64, deadline: Instant) -> Result<Option<bool>, String> {
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let mut hub = Hub::connect(settings, CONNECT.min(left())).map_err(|failure| failure.what)?;
+    let answer = hub.ask(left(), move |client| client.simple_query(&question(xact_id)));
     answer.map(|answer| status(&answer)).map_err(|error| error.cause)
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use log::{debug, warn};
 
-use crate::aws::Ssm;
+use crate::aws::{Ssm, Stored};
 use crate::cli::ParameterName;
 use crate::error::Failure;
 use crate::secret::Secret;
@@ -21,6 +21,8 @@ pub struct Delivery {
     stdout: Stdout,
     /// If the kit goes into SSM; then stdout takes only the name.
     parameter: Option<(ParameterName, Ssm)>,
+    /// A kit was put, or may have been.
+    put: bool,
 }
 
 impl Delivery {
@@ -37,7 +39,7 @@ impl Delivery {
                 None
             }
         };
-        Ok(Delivery { stdout, parameter })
+        Ok(Delivery { stdout, parameter, put: false })
     }
 
     /// Delivers the kit. To be called before the commit.
@@ -50,14 +52,11 @@ impl Delivery {
             debug!("printed the kit");
             return Ok(());
         };
-        let version = store.put(name, kit)?;
-        debug!("put the kit into {name}, version {version}");
-        if metadata_only && version > 1 {
-            let earlier = version - 1;
-            warn!(
-                "{name} was there and is overwritten by a kit without credentials; \
-                 the earlier version can still be read as {name}:{earlier}"
-            );
+        self.put = true;
+        let stored = store.put(name, kit)?;
+        debug!("put the kit into {name}, version {}", stored.version);
+        if metadata_only {
+            warn_of_overwriting(name, &stored, "a kit without credentials");
         }
         Ok(())
     }
@@ -84,12 +83,30 @@ impl Delivery {
     pub fn take_back(&mut self) -> Result<(), Failure> {
         let line = match &self.parameter {
             Some((name, store)) => {
-                store.put(name, &Secret::new(EMPTY.to_owned()))?;
+                let stored =
+                    store.put(name, &Secret::new(EMPTY.to_owned())).map_err(|failure| {
+                        let holds =
+                            format!("{name} may hold a kit that was never registered: delete it");
+                        Failure { next: if self.put { holds } else { failure.next }, ..failure }
+                    })?;
+                if !self.put {
+                    warn_of_overwriting(name, &stored, EMPTY);
+                }
                 name.as_str()
             }
             None => EMPTY,
         };
         self.stdout.print(line).map_err(undelivered)
+    }
+}
+
+fn warn_of_overwriting(name: &ParameterName, stored: &Stored, what: &str) {
+    if stored.version > 1 {
+        let (earlier, or) = (stored.version - 1, if stored.retried { " or before" } else { "" });
+        warn!(
+            "{name} was there and is overwritten by {what}; the earlier version can still be read \
+             as {name}:{earlier}{or}"
+        );
     }
 }
 

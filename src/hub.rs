@@ -1,7 +1,7 @@
 //! A connection to the hub's database: address, TLS, password, and no wait without an end.
 
 use std::error::Error;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::debug;
 use postgres::config::SslMode;
@@ -40,6 +40,7 @@ impl Hub {
     /// # Errors
     /// Why there is none, and what to look at.
     pub fn connect(settings: &HubSettings, limit: Duration) -> Result<Hub, Failure> {
+        let deadline = Instant::now() + limit;
         let on_socket = settings.host.starts_with('/');
         // libpq, too, knows no TLS on a Unix socket.
         let mode = if on_socket { TlsMode::Disable } else { settings.tls };
@@ -49,7 +50,6 @@ impl Hub {
             .user(&settings.user)
             .dbname(&settings.database)
             .application_name("register-trust")
-            .connect_timeout(limit)
             // A server's notice can hold anything; ours hold nothing.
             .notice_callback(|_| {});
         if on_socket {
@@ -74,16 +74,18 @@ impl Hub {
         };
         let attempt = |config: &Config| {
             let (config, tls) = (config.clone(), tls.clone());
-            within(limit, move || config.connect(tls))
+            within(deadline.saturating_duration_since(Instant::now()), move || config.connect(tls))
         };
         let mut connected = attempt(config.ssl_mode(match mode {
             TlsMode::Disable => SslMode::Disable,
             TlsMode::Prefer => SslMode::Prefer,
             TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
         }));
-        // libpq: where TLS is only preferred, a failed handshake is no reason to give up.
+        // libpq: where TLS is only preferred, a failed handshake is no reason to give up, and
+        // neither is a pg_hba.conf that wants none.
         if let (TlsMode::Prefer, Ok(Err(error))) = (mode, &connected)
-            && error.to_string().contains("TLS handshake")
+            && (error.to_string().contains("TLS handshake")
+                || error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION))
         {
             debug!("{}; going on without TLS", describe(error).cause);
             connected = attempt(config.ssl_mode(SslMode::Disable));
@@ -96,10 +98,8 @@ impl Hub {
             Err(cause) => HubError { cause, code: None },
         };
         let HubSettings { user, host, port, database, .. } = settings;
-        let what = format!(
-            "cannot connect to the hub at {user}@{host}:{port}/{database}: {}",
-            error.cause
-        );
+        let address = format!("{user}@{host}:{port}/{database}");
+        let what = format!("cannot connect to the hub at {address:?}: {}", error.cause);
         Err(Failure::new(what, login_advice(&error, settings)))
     }
 

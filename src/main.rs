@@ -37,10 +37,7 @@ fn main() -> ExitCode {
     match cli::parse(env::args_os().skip(1)) {
         Ok(Command::Help) => print(cli::HELP.trim_end()),
         Ok(Command::Version) => print(concat!("register-trust ", env!("CARGO_PKG_VERSION"))),
-        Ok(Command::Register(request)) => match run(request) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => report(&failure),
-        },
+        Ok(Command::Register(request)) => run(request),
         Err(usage) => {
             // With stderr gone there is nobody left to tell.
             let _ = io::Write::write_all(&mut io::stderr(), format!("{usage}\n").as_bytes());
@@ -50,18 +47,23 @@ fn main() -> ExitCode {
 }
 
 /// Registers, and leaves `[]` as the verdict if that fails.
-fn run(mut request: Request) -> Result<(), Failure> {
+fn run(mut request: Request) -> ExitCode {
     let level = request.verbosity.map_or_else(settings::log_level, Ok);
     start_logger(*level.as_ref().unwrap_or(&LevelFilter::Error));
-    let mut delivery = Delivery::open(request.parameter.take())?;
-    let result = level.and_then(|_| register(request, &mut delivery));
-    if let Err(failure) = &result
-        && !failure.kit_stays
+    let mut delivery = match Delivery::open(request.parameter.take()) {
+        Ok(delivery) => delivery,
+        Err(failure) => return report(&failure),
+    };
+    let Err(failure) = level.and_then(|_| register(request, &mut delivery)) else {
+        return ExitCode::SUCCESS;
+    };
+    report(&failure);
+    if !failure.kit_stays
         && let Err(further) = delivery.take_back()
     {
-        error!("cannot leave [] as the verdict either: {further}");
+        error!("cannot leave [] as the verdict either: {}; {}", further.what, further.next);
     }
-    result
+    ExitCode::FAILURE
 }
 
 fn register(request: Request, delivery: &mut Delivery) -> Result<(), Failure> {

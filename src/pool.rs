@@ -26,7 +26,10 @@ impl SlotNames {
     /// Reads the configured names. What cannot be read or used is logged and counts as none.
     pub fn read(source: &SlotSource) -> SlotNames {
         let json = match source {
-            SlotSource::Variable(json) => json.clone().ok_or_else(|| "it is not set".to_owned()),
+            SlotSource::Variable(None) => Err("it is not set".to_owned()),
+            SlotSource::Variable(Some(json)) => {
+                json.clone().into_string().map_err(|_| "it is not UTF-8".to_owned())
+            }
             SlotSource::Parameter(aws) => Ssm::new(aws.clone()).get(PARAMETER),
         };
         let names = json.and_then(|json| {

@@ -117,7 +117,7 @@ impl Registration {
                 };
             }
         }
-        let (mut reconciled, mut refusals) = (false, 0);
+        let (mut reconciled, mut all_taken, mut refusals) = (false, false, 0);
         loop {
             match self.look()? {
                 Look::Trust(trust) => return Ok(trust),
@@ -136,7 +136,10 @@ impl Registration {
                     if !reconciled {
                         self.reconcile(SlotNames::read(configured))?;
                         reconciled = true;
-                    } else if !self.await_slot()? {
+                    } else if !all_taken {
+                        // Then one more look: a slot may have come free meanwhile.
+                        all_taken = !self.await_slot()?;
+                    } else {
                         return Err(Failure::new(
                             "no free FL kit slot: all are taken",
                             format!(

@@ -1,6 +1,7 @@
 //! The environment, read once, into types (README, "Environment"). An empty variable is unset.
 
 use std::env;
+use std::ffi::OsString;
 
 use log::LevelFilter;
 
@@ -42,8 +43,8 @@ pub struct Settings {
 
 /// Where the pool's slot names are configured.
 pub enum SlotSource {
-    /// `FL_KIT_SLOT_NAMES`, with its JSON.
-    Variable(Option<String>),
+    /// `FL_KIT_SLOT_NAMES`, with its JSON; read only on a pool miss.
+    Variable(Option<OsString>),
     /// SSM's parameter `/flip/fl_kit_slot_names`, in production.
     Parameter(AwsSettings),
 }
@@ -141,7 +142,7 @@ impl Settings {
             let password = secret("POSTGRES_PASSWORD")?
                 .map(|text| Secret::new(text.expose().trim().to_owned()));
             let password = password.filter(|password| !password.expose().is_empty());
-            (Login::Password(password), SlotSource::Variable(optional("FL_KIT_SLOT_NAMES")?))
+            (Login::Password(password), SlotSource::Variable(raw("FL_KIT_SLOT_NAMES")))
         };
         let mut hub_shared = Vec::new();
         for key in HUB_SHARED.split_whitespace() {
@@ -222,8 +223,12 @@ fn one_of<T: Copy>(
     known.map(|(_, meaning)| Some(*meaning)).ok_or_else(unknown)
 }
 
+fn raw(variable: &str) -> Option<OsString> {
+    env::var_os(variable).filter(|value| !value.is_empty())
+}
+
 fn optional(variable: &str) -> Result<Option<String>, Failure> {
-    let value = env::var_os(variable).filter(|value| !value.is_empty());
+    let value = raw(variable);
     // The value is not named: this serves secrets, too.
     value
         .map(|value| value.into_string().map_err(|_| invalid(variable, "is not UTF-8")))

@@ -6,10 +6,10 @@ use std::process::{Child, Command, Stdio};
 use crate::support::{Hub, root};
 
 /// A moto server; stopped at the end.
-struct Moto(Child, String);
+pub struct Moto(Child, pub String);
 
 impl Moto {
-    fn start() -> Moto {
+    pub fn start() -> Moto {
         let python = python();
         let code = "import socket, sys, threading
 from moto.server import ThreadedMotoServer
@@ -44,7 +44,7 @@ pub fn python() -> std::path::PathBuf {
     python
 }
 
-fn boto3(endpoint: &str, code: &str) -> String {
+pub fn boto3(endpoint: &str, code: &str) -> String {
     let code = format!(
         "import boto3\nssm = boto3.client('ssm', region_name='eu-west-2', endpoint_url='{endpoint}')\n{code}"
     );

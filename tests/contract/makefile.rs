@@ -15,7 +15,9 @@ impl Checkout {
     fn new(name: &str) -> Checkout {
         let dir = std::env::temp_dir().join(format!("checkout-{name}-{}", std::process::id()));
         fs::create_dir_all(dir.join("target/release")).unwrap();
-        for entry in ["Cargo.toml", "Cargo.lock", "Makefile", "src", "sql", "deploy"] {
+        for entry in
+            ["Cargo.toml", "Cargo.lock", "Makefile", ".env.development", "src", "sql", "deploy"]
+        {
             let copied =
                 Command::new("cp").arg("-R").arg(root().join(entry)).arg(&dir).status().unwrap();
             assert!(copied.success());
@@ -114,7 +116,7 @@ fn names_with_odd_characters_pass_through_unharmed() {
     let checkout = Checkout::new("odd");
     let mut hub = Hub::new();
     let env = &Hub::cluster().env;
-    let name = "St \"Q\" O'Neil $HOME $(id) `id` #1 & \\ \u{e9};*?! %s";
+    let name = "St \"Q\" O'Neil $HOME $(id) $(shell touch pwned) `id` #1 & \\ \u{e9};*?! %s";
     for (n, by_argument) in [(4, false), (5, true)] {
         let name = format!("{name} {n}");
         let (variable, target) = (format!("TRUST_{n}_NAME"), format!("register-trust-{n}"));

@@ -1,0 +1,43 @@
+# shellcheck shell=bash
+# What the deploy scripts share.
+
+say() { printf '%s\n' "$*" >&2; }
+fail() { say "ERROR $*"; exit 1; }
+
+# The file that trusts are described in, by PROD.
+env_file() {
+    case ${PROD-} in
+        '') echo .env.development ;;
+        stag) echo .env.stag ;;
+        true) echo .env.production ;;
+        *) fail "PROD is '$PROD', not stag or true" ;;
+    esac
+}
+
+# TRUST_<n>_<field> as it stands in the file; one pair of quotes around it is taken off.
+from_file() { # variable
+    local line
+    [ -r "$(env_file)" ] || return 0
+    line=$(grep -m 1 "^$1=" "$(env_file)") || return 0
+    line=${line#*=}
+    line=${line%$'\r'}
+    case $line in
+        \"*\") line=${line#?} line=${line%?} ;;
+        \'*\') line=${line#?} line=${line%?} ;;
+    esac
+    printf '%s' "$line"
+}
+
+# Leaves the kit in the file $1 under the name of trust $2 in the folder $3, where no kit with
+# credentials is ever overwritten. The file is synced before it gets its name.
+keep_kit() { # file number folder
+    local kit=$3/trust-$2.json
+    if ! grep -q '"trust_api_key":' "$1"; then
+        kit=$3/trust-$2.metadata.json
+    elif [ -e "$kit" ]; then
+        mv --backup=numbered -T "$kit" "$kit.old" || return
+        say "an earlier kit is kept as $kit.old"
+    fi
+    sync "$1" && mv -T "$1" "$kit" && sync "$3" || return
+    say "the kit is in $kit"
+}

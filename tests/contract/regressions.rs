@@ -1,0 +1,221 @@
+//! What reviewers found, each with its cause.
+
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use crate::support::{Answer, Hub, Ssm, eventually};
+
+const NEW: [&str; 4] = ["--name", "A", "--code", "GSTT"];
+const TO_SSM: [&str; 6] = ["--name", "A", "--code", "GSTT", "--out-ssm-parameter", "/k"];
+
+/// An answer without a version counted as version 1: the kit was registered and nowhere.
+#[test]
+fn an_answer_of_ssm_without_a_version_is_no_delivery() {
+    let mut hub = Hub::new();
+    for answer in ["{}", r#"{"Version":0}"#, r#"{"Version":null}"#, r#"{"Version":"1"}"#, "[]", ""]
+    {
+        let ssm = Ssm::new().always(Answer::Garbage(answer));
+        ssm.serve(hub.program(&TO_SSM)).run().exits(1).prints("").says("the answer is not SSM's");
+        hub.assert_untouched();
+    }
+}
+
+/// The error's code and the parser's messages went to the log as they came.
+#[test]
+fn an_endpoint_that_puts_the_kit_anywhere_into_its_answer_does_not_get_it_logged() {
+    let mut hub = Hub::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for (n, stream) in listener.incoming().flatten().enumerate() {
+            echo(stream, n);
+        }
+    });
+    for _ in 0..6 {
+        let program =
+            Ssm::new().serve(hub.program(&TO_SSM)).env("AWS_ENDPOINT_URL", url.as_str()).arg("-v");
+        let run = program
+            .env("FL_BACKEND", "short-1")
+            .env("AES_KEY_BASE64", "c2VjcmV0LXNlY3JldC1zZWNyZXQ=")
+            .run()
+            .exits(1);
+        for leak in ["trust_api", "short-1", "c2VjcmV0LX", "LXNlY3JldC"] {
+            assert!(!run.stderr.contains(leak), "{leak}{}", run.dump());
+        }
+        hub.assert_untouched();
+    }
+}
+
+fn echo(mut stream: TcpStream, n: usize) {
+    let mut bytes = vec![0; 16 * 1024];
+    let mut read = 0;
+    let body = loop {
+        read += stream.read(&mut bytes[read..]).unwrap();
+        let text = String::from_utf8_lossy(&bytes[..read]).into_owned();
+        if let Some((_, body)) = text.split_once("\r\n\r\n")
+            && let Ok(body) = serde_json::from_str::<serde_json::Value>(body)
+        {
+            break body;
+        }
+    };
+    let value = body["Value"].as_str().unwrap_or_default().to_owned();
+    let key = value.split("_key\":\"").nth(1).unwrap_or("none").to_owned();
+    let (status, answer) = match n % 12 / 2 {
+        _ if value == "[]" => (400, serde_json::json!({ "__type": "No" })),
+        0 => (400, serde_json::json!({ "__type": value })),
+        1 => (
+            400,
+            serde_json::json!({ "__type": "X", "message": format!("near {}", &key[..key.len().min(20)]) }),
+        ),
+        2 => (200, serde_json::json!({ "Version": value })),
+        3 => (400, serde_json::json!({ "__type": "X", "message": "the backend short-1 is bad" })),
+        4 => (400, serde_json::json!({ "__type": "X", "message": "in c2VjcmV0LXNlY3J there" })),
+        _ => (200, body),
+    };
+    let answer = answer.to_string();
+    let length = answer.len();
+    let _ = write!(
+        stream,
+        "HTTP/1.1 {status} X\r\nx-amzn-requestid: {key}\r\ncontent-length: {length}\r\n\r\n{answer}"
+    );
+}
+
+/// The limit was given to the connection and once more to the question.
+#[test]
+fn asking_for_an_outcome_ends_within_its_fifteen_seconds_also_when_the_login_is_slow() {
+    let hub = Hub::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let server = Hub::cluster().port();
+    std::thread::spawn(move || {
+        // The first connection breaks at the commit; later ones log in slowly and fall silent.
+        for (n, client) in listener.incoming().flatten().enumerate() {
+            std::thread::spawn(move || slow_relay(client, server, n));
+        }
+    });
+    let start = std::time::Instant::now();
+    let run = hub.program(&NEW).env("DB_PORT", port).env("PGSSLMODE", "disable").run().exits(1);
+    let run = run.says("cannot be asked for its outcome");
+    assert!(start.elapsed() < Duration::from_secs(17), "{}", run.dump());
+}
+
+fn slow_relay(mut client: TcpStream, server: u16, n: usize) {
+    let mut server = TcpStream::connect(("127.0.0.1", server)).unwrap();
+    let (mut back, mut out) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    std::thread::spawn(move || std::io::copy(&mut back, &mut out));
+    let mut bytes = [0; 8192];
+    while let Ok(read) = client.read(&mut bytes) {
+        let text = &bytes[..read];
+        if read == 0 || (n == 0 && text.windows(7).any(|window| window == b"COMMIT;")) {
+            break;
+        }
+        if n > 0 {
+            std::thread::sleep(Duration::from_secs(3));
+            if text.windows(14).any(|window| window == b"pg_xact_status") {
+                std::thread::sleep(Duration::from_secs(60));
+            }
+        }
+        server.write_all(text).unwrap();
+    }
+    let _ = client.shutdown(std::net::Shutdown::Both);
+    let _ = server.shutdown(std::net::Shutdown::Both);
+}
+
+/// Whether slots are free was judged by a snapshot from before the wait.
+#[test]
+fn a_slot_that_comes_free_during_the_wait_for_another_is_taken() {
+    let mut hub = Hub::with_slots(&["Trust_1", "Trust_2"]);
+    hub.program(&["--name", "Old", "--code", "X"]).run().full_kit();
+    hub.execute("UPDATE fl_kit_slot SET slot_number = 9 WHERE slot_name = 'Trust_1'");
+    let mut other = hub.session();
+    let mut transaction = other.transaction().unwrap();
+    let take = "UPDATE fl_kit_slot SET assigned_to_trust_id = (SELECT id FROM trust) WHERE slot_name = 'Trust_2'";
+    transaction.execute(take, &[]).unwrap();
+    let run = hub.program(&NEW).spawn();
+    eventually("the run waits", || {
+        hub.value::<i64>(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                AND application_name = 'register-trust' AND wait_event_type = 'Lock'",
+        ) == 1
+    });
+    hub.execute("UPDATE fl_kit_slot SET assigned_to_trust_id = NULL, assigned_at = NULL WHERE slot_name = 'Trust_1'");
+    transaction.commit().unwrap();
+    assert_eq!(run.wait().full_kit()[0]["fl_kit_slot"], "Trust_1");
+}
+
+/// The parameter went on holding a kit that looked valid, and the next move was never printed.
+#[test]
+fn a_dead_kit_that_cannot_be_taken_back_is_named() {
+    let mut hub = Hub::new();
+    hub.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not today'; END $$;
+         CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON trust DEFERRABLE INITIALLY DEFERRED
+         FOR EACH ROW EXECUTE FUNCTION refuse()",
+    );
+    let ssm =
+        Ssm::new().script(&[Answer::Store, Answer::Refuse(400, "AccessDeniedException", "no")]);
+    let run = ssm.serve(hub.program(&TO_SSM)).run().exits(1).prints("");
+    run.says("cannot leave [] as the verdict either: ")
+        .says("/k may hold a kit that was never registered: delete it");
+}
+
+/// A good kit that nobody had read yet was overwritten by `[]` without a word.
+#[test]
+fn a_verdict_that_overwrites_something_says_how_to_read_it() {
+    let hub = Hub::new();
+    let ssm = Ssm::new();
+    ssm.serve(hub.program(&TO_SSM)).run().exits(0);
+    let run = ssm.serve(hub.program(&TO_SSM)).env("DB_PORT", "1").run().exits(1).prints("/k\n");
+    run.says(
+        "WARN /k was there and is overwritten by []; the earlier version can still be read as /k:1",
+    );
+}
+
+/// After an attempt whose answer was lost the version before the last is our own.
+#[test]
+fn after_a_lost_answer_the_warning_points_further_back() {
+    let hub = Hub::new();
+    let ssm = Ssm::new().script(&[Answer::Store, Answer::DropAfter]);
+    ssm.serve(hub.program(&TO_SSM)).run().exits(0);
+    let run = ssm.serve(hub.program(&TO_SSM)).run().exits(0);
+    run.says("can still be read as /k:2 or before");
+}
+
+/// A variable that is looked at only on a pool miss failed every run.
+#[test]
+fn slot_names_that_are_not_utf8_count_as_none_and_only_when_they_are_needed() {
+    let mut hub = Hub::with_slots(&["Trust_1"]);
+    let names = OsStr::from_bytes(b"[\"Trust_2\xff\"]");
+    hub.program(&NEW).env("FL_KIT_SLOT_NAMES", names).run().full_kit();
+    let run =
+        hub.program(&["--name", "B", "--code", "B"]).env("FL_KIT_SLOT_NAMES", names).run().fails();
+    run.says("WARN no slot names from FL_KIT_SLOT_NAMES: it is not UTF-8");
+    assert_eq!(hub.count("trust"), 1);
+}
+
+/// A newline in a setting made a line of its own in the log.
+#[test]
+fn a_setting_cannot_forge_a_log_line() {
+    let run = Hub::new().program(&NEW).env("POSTGRES_USER", "x\nERROR forged").run().fails();
+    assert_eq!(run.stderr.lines().count(), 2, "{}", run.dump());
+}
+
+/// Each run took the other's unfinished indexes for leftovers and dropped them.
+#[test]
+fn the_index_script_does_not_run_beside_itself() {
+    let mut hub = Hub::new();
+    let mut first = hub.session();
+    first
+        .execute("SELECT pg_advisory_lock(hashtextextended('register-trust indexes', 0))", &[])
+        .unwrap();
+    let sql = std::fs::read_to_string(crate::support::root().join("sql/indexes.sql")).unwrap();
+    let start = sql.find("DO $$").unwrap();
+    let end = sql[start..].find("$$;").unwrap() + start + 3;
+    let refused = hub.admin.batch_execute(&sql[start..end]).unwrap_err();
+    assert!(
+        refused.as_db_error().unwrap().message().contains("another run of this script is at work")
+    );
+}
