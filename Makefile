@@ -18,7 +18,7 @@ unexport $(filter TRUST_%,$(.VARIABLES))
 # A variable's own text as one word of the shell.
 quoted = '$(subst ','\'',$(value $(1)))'
 
-.PHONY: help register-trusts build static test-reproducible lint test hub-start hub-stop clean
+.PHONY: help register-trusts build static image test-image test-reproducible lint test hub-start hub-stop clean
 
 help: ## list the targets
 	@echo 'register-trust-<n>   register trust <n>, its kit goes to $(KITS)/trust-<n>.json'
@@ -52,18 +52,31 @@ $(PROGRAM): Cargo.toml Cargo.lock $(wildcard src/* sql/*)
 	cargo build --release --locked
 	@touch $@
 
-# Paths of this machine are kept out of the binary: two builds give the same bytes.
+# Paths of this machine are kept out of the binary: two builds give the same bytes. Random bytes
+# come from the system call itself: a static binary cannot look up libc's, and an empty root has
+# no /dev/urandom to fall back to.
 HOST_TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
 CARGO_DIR = $(or $(CARGO_HOME),$(HOME)/.cargo)
 STATIC = target/$(HOST_TARGET)/release/register-trust
 
 static: ## a fully static binary, for an image or a chroot that holds nothing else
 	@deploy/need.sh build
-	flags=$$(printf '\037%s' -Ctarget-feature=+crt-static \
+	flags=$$(printf '\037%s' -Ctarget-feature=+crt-static '--cfg=getrandom_backend="linux_getrandom"' \
 	    '--remap-path-prefix=$(CURDIR)=/register-trust' '--remap-path-prefix=$(CARGO_DIR)=/cargo') && \
 	CARGO_ENCODED_RUSTFLAGS="$${flags#?}" OPENSSL_STATIC=1 \
 	    cargo build --release --locked --target $(HOST_TARGET)
 	@ls -l $(STATIC)
+
+IMAGE ?= register-trust
+BUILD_IMAGE ?= docker.io/library/rust:1-bookworm
+RUNTIME_IMAGE ?= gcr.io/distroless/static-debian12:nonroot
+HUB_IMAGE ?= $(BUILD_IMAGE)
+
+image: ## a container image that holds the static binary and nothing else
+	docker build --build-arg BUILD_IMAGE=$(BUILD_IMAGE) --build-arg RUNTIME_IMAGE=$(RUNTIME_IMAGE) $(DOCKER_BUILD_OPTIONS) -t $(IMAGE) .
+
+test-image: ## run the image as a one-off, and by compose in a hub's container
+	@deploy/test-image.sh $(IMAGE) $(HUB_IMAGE)
 
 test-reproducible: ## two static builds from two folders give the same bytes
 	@deploy/test-reproducible.sh
@@ -75,7 +88,7 @@ lint: ## formatting and lints
 	@deploy/need.sh python target/python
 	shellcheck -x deploy/*.sh .ci/run
 
-test: lint ## everything, against a real PostgreSQL
+test: lint static ## everything, against a real PostgreSQL
 	@deploy/need.sh postgres >/dev/null
 	RUST_TEST_THREADS=8 cargo test --release --locked
 

@@ -13,6 +13,7 @@ mod commit;
 mod delivery_ssm;
 mod delivery_stdout;
 mod ecs;
+mod empty_root;
 mod end_to_end;
 mod environment;
 mod limits;

@@ -57,6 +57,10 @@ impl Cluster {
         Cluster { env: env.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(), dir }
     }
 
+    pub fn is_root() -> bool {
+        Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
+    }
+
     pub fn port(&self) -> u16 {
         self.env["DB_PORT"].parse().unwrap()
     }
