@@ -41,9 +41,12 @@ NUMBERS = $(sort $(patsubst TRUST_%_NAME,%,$(filter TRUST_%_NAME,$(.VARIABLES)))
     $(shell sed -n 's/^TRUST_\([0-9]*\)_NAME=.*/\1/p' $(ENV_FILE) 2>/dev/null))
 ENV_FILE = $(if $(PROD),$(if $(filter true,$(PROD)),.env.production,.env.$(PROD)),.env.development)
 
-register-trusts: $(LOCAL) ## register every trust that has a name; with -j side by side
+# One failure stops no other.
+ifneq ($(filter register-trusts,$(MAKECMDGOALS)),)
+MAKEFLAGS += --keep-going
+endif
+register-trusts: $(addprefix register-trust-,$(NUMBERS)) ## register every trust that has a name; with -j side by side
 	@test -n '$(NUMBERS)' || { echo 'ERROR no TRUST_<n>_NAME is set, nor in $(ENV_FILE)' >&2; exit 1; }
-	@$(MAKE) --no-print-directory -k $(addprefix register-trust-,$(NUMBERS))
 
 build: $(PROGRAM) ## build the program
 

@@ -7,7 +7,8 @@
 # .env.production. The hub is, in this order:
 #
 #   PROD=stag|true   in ECS: a one-off task (deploy/ecs.sh)
-#   HUB=compose      in a compose project: its container SERVICE (flip-api)
+#   HUB=compose      in a compose project: its container SERVICE (flip-api), where the program
+#                    is COMMAND (/opt/register-trust/register-trust; see deploy/compose.yaml)
 #   DB_HOST=...      where it says
 #   otherwise        the embedded development hub in HUB_DIR (.hub)
 #
@@ -39,7 +40,7 @@ case ${HUB-} in
         command -v docker >/dev/null || fail "HUB=compose needs docker"
         compose=(docker compose)
         docker compose version >/dev/null 2>&1 || compose=(docker-compose)
-        register=("${compose[@]}" exec -T "${SERVICE:-flip-api}" register-trust)
+        register=("${compose[@]}" exec -T "${SERVICE:-flip-api}" "${COMMAND:-/opt/register-trust/register-trust}")
         ;;
     '')
         register=("$here/../target/release/register-trust")

@@ -54,7 +54,7 @@ services:
     network_mode: host
     env_file: ["$work/hub/env"]
     environment: {FL_BACKEND: flower}
-    volumes: ["$work/register-trust:/usr/local/bin/register-trust:ro"]
+    volumes: ["$work/register-trust:/opt/register-trust/register-trust:ro"]
 YAML
 chmod 755 "$work"
 export COMPOSE_FILE=$work/compose.yaml COMPOSE_PROJECT_NAME=register-trust-test

@@ -171,3 +171,31 @@ fn a_failure_leaves_no_kit_and_fails_the_target() {
         text(&output)
     );
 }
+
+#[test]
+fn all_configured_trusts_are_registered_side_by_side_and_one_failure_stops_no_other() {
+    let checkout = Checkout::new("all");
+    let mut hub = Hub::new();
+    let (env, database) = (&Hub::cluster().env, hub.database.clone());
+    let mut variables: Vec<(&str, &str)> =
+        env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    variables.extend([("POSTGRES_DB", database.as_str()), ("TRUST_4_NAME", "No code")]);
+    let file = fs::read_to_string(checkout.0.join(".env.development")).unwrap();
+    fs::write(
+        checkout.0.join(".env.development"),
+        format!("{file}TRUST_15_NAME=\"In quotes\"\nTRUST_15_CODE=Q\r\n"),
+    )
+    .unwrap();
+    let output = checkout.make(&["-j4", "register-trusts"], &variables);
+    assert!(!output.status.success(), "{}", text(&output));
+    for n in [1, 2, 3, 15] {
+        hub.assert_registered(&checkout.kit(&format!("trust-{n}.json")));
+    }
+    assert_eq!(checkout.kit("trust-15.json")[0]["trust_name"], "In quotes");
+    assert!(text(&output).contains("--code is missing"), "{}", text(&output));
+    assert_eq!(hub.count("trust"), 4);
+    variables.push(("TRUST_4_CODE", "N"));
+    let output = checkout.make(&["-j4", "register-trusts"], &variables);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(hub.count("trust"), 5);
+}
