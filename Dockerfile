@@ -12,7 +12,7 @@ ENV OPENSSL_STATIC=1 \
     RUSTFLAGS="-Ctarget-feature=+crt-static --cfg=getrandom_backend=\"linux_getrandom\""
 # The dependencies are a layer of their own, which lasts until Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir src && echo 'fn main() {}' >src/main.rs \
+RUN mkdir src && printf '//! For the dependencies alone.\nfn main() {}\n' >src/main.rs \
     && cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')"
 COPY src src
 COPY sql sql

@@ -40,8 +40,8 @@ check 'usage: register-trust' "$(docker run --rm "$image" --nonsense 2>&1 || tru
 check '65532' "$(docker inspect --format '{{.Config.User}}' "$image")"
 docker create --name register-trust-test-source "$image" >/dev/null
 layers=$(docker history --quiet "$image" | wc -l)
-size=$(docker export register-trust-test-source | tar -tv | awk '{ print $6, $3 }' | grep register-trust)
-say "the image holds $size bytes, in $layers layers"
+size=$(docker export register-trust-test-source | tar -tv | awk '/register-trust/ { print $3 }')
+say "the image's binary has $size bytes, in $layers layers"
 
 docker cp -q register-trust-test-source:/usr/local/bin/register-trust "$work/register-trust" 2>/dev/null ||
     docker cp register-trust-test-source:/usr/local/bin/register-trust "$work/register-trust"
