@@ -36,7 +36,9 @@ server() { (cd / && exec 9>&- && "${as_server[@]}" "$@"); }
 # The server's own folder, the only one that its user owns. Where that user cannot enter DIR (a
 # project below /root) it is beside the system's other variable files.
 home=$dir/server
-if [ ${#as_server[@]} != 0 ] && ! server test -x "$dir"; then
+if [ -e "$dir/home" ]; then
+    home=$(cat "$dir/home")
+elif [ ${#as_server[@]} != 0 ] && ! server test -x "$dir"; then
     home=/var/tmp/register-trust-hub-$(printf '%s' "$dir" | cksum | cut -d ' ' -f 1)
     if [ -L "$home" ] || { [ -e "$home" ] && [ "$(stat -c %U "$home")" != "$server_user" ]; }; then
         fail "$home belongs to somebody else: remove it"
@@ -51,6 +53,7 @@ start() {
         return
     fi
     mkdir -p "$home"
+    printf '%s\n' "$home" >"$dir/home"
     [ ${#as_server[@]} = 0 ] || chown "$server_user" "$home"
     if [ ! -e "$data" ]; then
         say "making a development hub in $home"

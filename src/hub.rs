@@ -50,6 +50,8 @@ impl Hub {
             .user(&settings.user)
             .dbname(&settings.database)
             .application_name("register-trust")
+            // One dead address of a host leaves time for its others.
+            .connect_timeout(limit / 3)
             // A server's notice can hold anything; ours hold nothing.
             .notice_callback(|_| {});
         if on_socket {

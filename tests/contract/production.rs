@@ -24,7 +24,9 @@ struct Tls {
 }
 
 static TLS: LazyLock<Tls> = LazyLock::new(|| {
-    let files = std::env::temp_dir().join(format!("register-trust-{}-files", std::process::id()));
+    let dir = std::env::temp_dir().join(format!("register-trust-{}-tls", std::process::id()));
+    // Below the cluster's folder, which is removed at the end.
+    let files = dir.join("files");
     fs::create_dir_all(&files).unwrap();
     certificates(&files);
     let port = directory_server();
@@ -33,12 +35,12 @@ host all hub 127.0.0.1/32 scram-sha-256
 hostssl all +rds_iam 127.0.0.1/32 ldap ldapserver=127.0.0.1 ldapport=PORT ldapprefix=\"cn=\" ldapsuffix=\",dc=hub\"
 hostnossl all +rds_iam 127.0.0.1/32 password\n";
     fs::write(files.join("pg_hba.conf"), hba.replace("PORT", &port.to_string())).unwrap();
-    let dir = files.display();
+    let path = files.display();
     let options = format!(
-        "-c fsync=off -c max_connections=200 -c hba_file={dir}/pg_hba.conf -c ssl=on \
-         -c ssl_cert_file={dir}/server.crt -c ssl_key_file={dir}/server.key"
+        "-c fsync=off -c max_connections=200 -c hba_file={path}/pg_hba.conf -c ssl=on \
+         -c ssl_cert_file={path}/server.crt -c ssl_key_file={path}/server.key"
     );
-    let cluster = Cluster::start(files.with_extension("tls"), &options);
+    let cluster = Cluster::start(dir, &options);
     let mut admin = cluster.connect("hub");
     admin
         .batch_execute("CREATE ROLE rds_iam; CREATE ROLE iam_user LOGIN IN ROLE rds_iam SUPERUSER")
