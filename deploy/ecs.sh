@@ -99,7 +99,13 @@ task=$(ask "check the task definition, and allow ecs:RunTask and iam:PassRole" \
     ecs run-task --cluster "$cluster" --task-definition "$definition" --count 1 \
     --launch-type "${ECS_LAUNCH_TYPE:-FARGATE}" --started-by register-trust \
     --network-configuration "file://$work/network" --overrides "file://$work/overrides" \
-    --output text --query '[tasks[0].taskArn, failures[0].reason]') || { worth=nothing; exit 1; }
+    --output text --query '[tasks[0].taskArn, failures[0].reason]') || {
+    # Only a plain refusal means that no task was started.
+    if grep -q 'An error occurred (' "$work/error" && ! grep -q 'Server' "$work/error"; then
+        worth=nothing
+    fi
+    exit 1
+}
 read -r arn reason <<<"$task"
 [ "$arn" != None ] || { worth=nothing; fail "ECS did not start the task: $reason"; }
 ask "look at the task $arn in the console" ecs wait tasks-stopped --cluster "$cluster" --tasks "$arn" || exit 1

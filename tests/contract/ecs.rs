@@ -299,6 +299,18 @@ fn a_task_that_does_not_start_is_a_failure() {
 }
 
 #[test]
+fn a_task_that_may_have_started_is_not_forgotten() {
+    let account = Account::ready();
+    let refused = account.register("", &[], &[("STANDIN", "/nonexistent")]);
+    let said = ends(
+        &refused,
+        false,
+        &["it is not known how far the task got", "may hold, or come to hold, the only copy"],
+    );
+    assert!(said.contains("/flip/trust-kits/ephemeral/1-"), "{said}");
+}
+
+#[test]
 fn a_disk_that_is_full_leaves_the_kit_in_the_parameter() {
     let mut account = Account::ready();
     fs::create_dir_all(account.kits()).unwrap();
