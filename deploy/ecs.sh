@@ -157,13 +157,5 @@ if [ -z "$receipt" ]; then
 fi
 
 worth="the kit in $parameter is the only copy, for it could not be handed on"
-if [ -n "${KIT_SINK-}" ]; then
-    bash -c "$KIT_SINK" <"$work/kit" || exit 1
-else
-    new=$(mktemp "$kits/.trust-$number.XXXXXX") || exit 1
-    if ! { cp "$work/kit" "$new" && keep_kit "$new" "$number" "$kits"; }; then
-        rm -f "$new"
-        exit 1
-    fi
-fi
+hand_on "$work/kit" "$number" "$kits" || exit 1
 worth=nothing

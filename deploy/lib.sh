@@ -28,16 +28,26 @@ from_file() { # variable
     printf '%s' "$line"
 }
 
-# Leaves the kit in the file $1 under the name of trust $2 in the folder $3, where no kit with
-# credentials is ever overwritten. The file is synced before it gets its name.
-keep_kit() { # file number folder
-    local kit=$3/trust-$2.json
+# Hands the kit in the file $1 on: into the command KIT_SINK, or under the name of trust $2 into the
+# folder $3, synced before it gets its name. No kit with credentials is ever overwritten. The file
+# stays as it is; where this fails it still holds the kit.
+hand_on() { # file number folder
+    if [ -n "${KIT_SINK-}" ]; then
+        bash -c "$KIT_SINK" <"$1"
+        return
+    fi
+    local kit=$3/trust-$2.json new
+    new=$(mktemp "$3/.trust-$2.XXXXXX") || return
+    if ! { cp "$1" "$new" && sync "$new"; }; then
+        rm -f "$new"
+        return 1
+    fi
     if ! grep -q '"trust_api_key":' "$1"; then
         kit=$3/trust-$2.metadata.json
     elif [ -e "$kit" ]; then
         mv --backup=numbered -T "$kit" "$kit.old" || return
         say "an earlier kit is kept as $kit.old"
     fi
-    sync "$1" && mv -T "$1" "$kit" && sync "$3" || return
+    mv -T "$new" "$kit" && sync "$3" || return
     say "the kit is in $kit"
 }

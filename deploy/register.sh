@@ -70,9 +70,5 @@ case $kit in
     '[{'*) printf '%s\n' "$kit" >"$new" ;;
     *) fail "the run succeeded without a kit; what it printed is in $new" ;;
 esac
-if [ -n "${KIT_SINK-}" ]; then
-    bash -c "$KIT_SINK" <"$new" || fail "KIT_SINK failed; the kit is in $new"
-    rm -f "$new"
-else
-    keep_kit "$new" "$number" "$kits" || fail "the kit is in $new"
-fi
+hand_on "$new" "$number" "$kits" || fail "the kit could not be handed on; it is in $new"
+rm -f "$new"

@@ -22,7 +22,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::bounded::within;
 use crate::cli::ParameterName;
-use crate::error::Failure;
+use crate::error::{Failure, one_line};
 use crate::secret::Secret;
 use crate::settings::AwsSettings;
 
@@ -342,8 +342,4 @@ fn to_body(request: &impl serde::Serialize) -> Zeroizing<Vec<u8>> {
     // Strings into memory: nothing can fail, and SSM would refuse what is cut short.
     let _ = serde_json::to_writer(&mut *body, request);
     body
-}
-
-fn one_line(text: &str) -> String {
-    text.replace(char::is_control, " ")
 }

@@ -6,6 +6,11 @@
 
 use std::fmt;
 
+/// Words from elsewhere, fit for a line of the log.
+pub fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
 /// A failed step, in words.
 pub struct Failure {
     /// What failed, and why.

@@ -10,7 +10,7 @@ use postgres::{Client, Config};
 
 use crate::aws::rds_token;
 use crate::bounded::within;
-use crate::error::Failure;
+use crate::error::{Failure, one_line};
 use crate::settings::{HubSettings, Login, TlsMode};
 use crate::tls::Tls;
 
@@ -130,7 +130,7 @@ impl Hub {
 /// An error in words, on one line, its causes included.
 fn describe(error: &postgres::Error) -> HubError {
     if let Some(server) = error.as_db_error() {
-        let message = server.message().replace(char::is_control, " ");
+        let message = one_line(server.message());
         let cause = format!("{message} (SQLSTATE {})", server.code().code());
         return HubError { cause, code: Some(server.code().clone()) };
     }
@@ -140,7 +140,7 @@ fn describe(error: &postgres::Error) -> HubError {
         cause = format!("{cause}: {inner}");
         source = inner.source();
     }
-    HubError { cause: cause.replace(char::is_control, " "), code: None }
+    HubError { cause: one_line(&cause), code: None }
 }
 
 fn login_advice(error: &HubError, settings: &HubSettings) -> &'static str {

@@ -106,14 +106,11 @@ impl Settings {
         let host = optional("DB_HOST")?.unwrap_or_else(|| "localhost".to_owned());
         let port = optional("DB_PORT")?.unwrap_or_else(|| "5432".to_owned());
         let number = port.parse().ok().filter(|number| *number > 0);
-        let mode = optional("PGSSLMODE")?;
         let tls = match one_of("PGSSLMODE", TLS_MODES, str::to_owned)? {
             Some(TlsMode::Disable | TlsMode::Prefer) if production => {
                 let why = "which production refuses: use verify-full, verify-ca or require";
-                return Err(invalid(
-                    "PGSSLMODE",
-                    format!("is {:?}, {why}", mode.unwrap_or_default()),
-                ));
+                let mode = required("PGSSLMODE")?;
+                return Err(invalid("PGSSLMODE", format!("is {mode:?}, {why}")));
             }
             None if production => TlsMode::VerifyFull,
             None => TlsMode::Prefer,

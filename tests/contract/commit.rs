@@ -95,11 +95,7 @@ fn without_an_answer_there_is_no_receipt_and_the_parameter_keeps_the_kit() {
 #[test]
 fn a_commit_that_the_server_refuses_is_a_failure() {
     let mut hub = Hub::new();
-    hub.execute(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not today'; END $$;
-         CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON trust DEFERRABLE INITIALLY DEFERRED
-         FOR EACH ROW EXECUTE FUNCTION refuse()",
-    );
+    hub.refuse_commits();
     let run = hub
         .program(&NEW)
         .run()

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 
 use crate::support::hub::Cluster;
-use crate::support::root;
+use crate::support::{certificates, root};
 
 /// Runs in a network of its own with addresses for a name server and the ECS endpoint: the hub,
 /// its TLS proxy for SSM, a name server and the task's credentials; then the program in its root.
@@ -75,15 +75,7 @@ impl World {
         fs::create_dir_all(dir.join("root/etc/ssl/certs")).unwrap();
         fs::create_dir_all(dir.join("root/dev")).unwrap();
         fs::write(dir.join("world.py"), WORLD).unwrap();
-        let script = "set -e; cd \"$0\"
-openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=ca -keyout ca.key -out ca.crt
-openssl req -newkey rsa:2048 -nodes -subj /CN=hub -keyout server.key -out server.csr
-printf 'subjectAltName=DNS:hub.flip.test,DNS:hub-in-hosts,DNS:ssm.eu-west-2.amazonaws.com' >extensions
-openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile extensions -out server.crt
-cp server.key pg.key; chmod 600 pg.key server.key; chmod 755 .
-if [ \"$(id -u)\" = 0 ]; then chown \"$(id -un postgres 2>/dev/null || echo nobody)\" pg.key; fi";
-        let output = Command::new("sh").args(["-c", script]).arg(&dir).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        certificates(&dir, "DNS:hub.flip.test,DNS:hub-in-hosts,DNS:ssm.eu-west-2.amazonaws.com");
         let binary = Command::new("sh")
             .args(["-c", "ls target/*/release/register-trust"])
             .current_dir(root())

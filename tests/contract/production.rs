@@ -11,7 +11,7 @@ use std::sync::{LazyLock, Mutex};
 
 use crate::end_to_end::python;
 use crate::support::hub::Cluster;
-use crate::support::{Answer, Cut, Hub, Program, Proxy, Ssm, eventually};
+use crate::support::{Answer, Cut, Hub, Program, Proxy, Ssm, certificates, eventually};
 
 const NEW: [&str; 4] = ["--name", "A", "--code", "GSTT"];
 
@@ -28,7 +28,7 @@ static TLS: LazyLock<Tls> = LazyLock::new(|| {
     // Below the cluster's folder, which is removed at the end.
     let files = dir.join("files");
     fs::create_dir_all(&files).unwrap();
-    certificates(&files);
+    certificates(&files, "DNS:localhost");
     let port = directory_server();
     let hba = "local all all scram-sha-256
 host all hub 127.0.0.1/32 scram-sha-256
@@ -38,7 +38,7 @@ hostnossl all +rds_iam 127.0.0.1/32 password\n";
     let path = files.display();
     let options = format!(
         "-c fsync=off -c max_connections=200 -c hba_file={path}/pg_hba.conf -c ssl=on \
-         -c ssl_cert_file={path}/server.crt -c ssl_key_file={path}/server.key"
+         -c ssl_cert_file={path}/server.crt -c ssl_key_file={path}/pg.key"
     );
     let cluster = Cluster::start(dir, &options);
     let mut admin = cluster.connect("hub");
@@ -47,20 +47,6 @@ hostnossl all +rds_iam 127.0.0.1/32 password\n";
         .unwrap();
     Tls { cluster, files }
 });
-
-fn certificates(dir: &Path) {
-    let script = "set -e; cd \"$0\"
-for ca in ca other; do
-    openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj \"/CN=$ca\" -keyout $ca.key -out $ca.crt
-done
-openssl req -newkey rsa:2048 -nodes -subj /CN=hub -keyout server.key -out server.csr
-printf 'subjectAltName=DNS:localhost' >extensions
-openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile extensions -out server.crt
-chmod 600 server.key; chmod 755 .
-if [ \"$(id -u)\" = 0 ]; then chown \"$(id -un postgres 2>/dev/null || echo nobody)\" server.key; fi";
-    let output = Command::new("sh").args(["-c", script]).arg(dir).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
 
 /// Takes LDAP's simple bind (RFC 4511 section 4.2), notes the password, and says yes.
 fn directory_server() -> u16 {

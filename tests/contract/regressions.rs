@@ -135,12 +135,7 @@ fn a_slot_that_comes_free_during_the_wait_for_another_is_taken() {
     let take = "UPDATE fl_kit_slot SET assigned_to_trust_id = (SELECT id FROM trust) WHERE slot_name = 'Trust_2'";
     transaction.execute(take, &[]).unwrap();
     let run = hub.program(&NEW).spawn();
-    eventually("the run waits", || {
-        hub.value::<i64>(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-                AND application_name = 'register-trust' AND wait_event_type = 'Lock'",
-        ) == 1
-    });
+    eventually("the run waits", || hub.waiting() == 1);
     hub.execute("UPDATE fl_kit_slot SET assigned_to_trust_id = NULL, assigned_at = NULL WHERE slot_name = 'Trust_1'");
     transaction.commit().unwrap();
     assert_eq!(run.wait().full_kit()[0]["fl_kit_slot"], "Trust_1");
@@ -150,11 +145,7 @@ fn a_slot_that_comes_free_during_the_wait_for_another_is_taken() {
 #[test]
 fn a_dead_kit_that_cannot_be_taken_back_is_named() {
     let mut hub = Hub::new();
-    hub.execute(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not today'; END $$;
-         CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON trust DEFERRABLE INITIALLY DEFERRED
-         FOR EACH ROW EXECUTE FUNCTION refuse()",
-    );
+    hub.refuse_commits();
     let ssm =
         Ssm::new().script(&[Answer::Store, Answer::Refuse(400, "AccessDeniedException", "no")]);
     let run = ssm.serve(hub.program(&TO_SSM)).run().exits(1).prints("");

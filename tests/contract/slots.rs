@@ -124,9 +124,7 @@ fn a_run_waits_for_slots_that_registrations_under_way_have_locked() {
     let mut transaction = other.transaction().unwrap();
     transaction.execute("UPDATE fl_kit_slot SET assigned_at = now()", &[]).unwrap();
     let run = hub.program(&NEW).spawn();
-    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-        AND application_name = 'register-trust' AND wait_event_type = 'Lock'";
-    eventually("the run waits", || hub.value::<i64>(waiting) == 1);
+    eventually("the run waits", || hub.waiting() == 1);
     transaction.rollback().unwrap();
     let kit = run.wait().full_kit();
     hub.assert_registered(&kit);
@@ -138,7 +136,7 @@ fn a_run_waits_for_slots_that_registrations_under_way_have_locked() {
         .execute("UPDATE fl_kit_slot SET assigned_to_trust_id = (SELECT id FROM trust) WHERE slot_number = 2", &[])
         .unwrap();
     let run = hub.program(&["--name", "B", "--code", "B"]).spawn();
-    eventually("the second run waits", || hub.value::<i64>(waiting) == 1);
+    eventually("the second run waits", || hub.waiting() == 1);
     transaction.commit().unwrap();
     run.wait().fails().says("no free FL kit slot");
     assert_eq!(hub.count("trust"), 1);

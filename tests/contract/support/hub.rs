@@ -131,6 +131,32 @@ impl Hub {
         program.env("POSTGRES_DB", &self.database)
     }
 
+    /// How many runs of the program wait for a lock.
+    pub fn waiting(&mut self) -> i64 {
+        self.runs("wait_event_type = 'Lock'")
+    }
+
+    /// How many runs are in their delivery: the transaction is open, and nothing is asked.
+    pub fn delivering(&mut self) -> i64 {
+        self.runs("state = 'idle in transaction'")
+    }
+
+    fn runs(&mut self, condition: &str) -> i64 {
+        self.count(&format!(
+            "pg_stat_activity WHERE datname = current_database()
+                AND application_name = 'register-trust' AND {condition}"
+        ))
+    }
+
+    /// From now on every registration is refused at its commit, with 'not today'.
+    pub fn refuse_commits(&mut self) {
+        self.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not today'; END $$;
+             CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON trust DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW EXECUTE FUNCTION refuse()",
+        );
+    }
+
     pub fn value<T: for<'a> postgres::types::FromSql<'a>>(&mut self, sql: &str) -> T {
         self.admin.query_one(sql, &[]).unwrap().get(0)
     }
@@ -154,13 +180,7 @@ impl Hub {
     }
 
     pub fn assert_no_session(&mut self) {
-        let name = self.database.clone();
-        super::eventually("no session of the program is left", || {
-            self.value::<i64>(&format!(
-                "SELECT count(*) FROM pg_stat_activity
-                  WHERE datname = '{name}' AND application_name = 'register-trust'"
-            )) == 0
-        });
+        super::eventually("no session of the program is left", || self.runs("true") == 0);
     }
 
     /// The row of a registered trust agrees with its slot, its audit row and its kit.
