@@ -16,6 +16,8 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 [[ $# == 2 && $1 =~ ^(start|stop|remove)$ ]] || fail "usage: deploy/hub.sh start|stop|remove DIR"
 verb=$1
 [ "$verb" = start ] || [ -e "$2/lock" ] || exit 0
+# The server's user must get in; what is secret has a mask of its own.
+umask 022
 mkdir -p "$2"
 dir=$(cd "$2" && pwd)
 [[ $dir != *[\'\"\$\\]* ]] || fail "a development hub cannot be in $dir: the path holds a quote, a dollar or a backslash"
