@@ -16,6 +16,7 @@ RUN mkdir src && printf '//! For the dependencies alone.\nfn main() {}\n' >src/m
     && cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')"
 COPY src src
 COPY sql sql
+COPY doc doc
 RUN touch src/main.rs \
     && cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')" \
     && mv target/*/release/register-trust /register-trust/register-trust

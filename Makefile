@@ -18,7 +18,7 @@ unexport $(filter TRUST_%,$(.VARIABLES))
 # A variable's own text as one word of the shell.
 quoted = '$(subst ','\'',$(value $(1)))'
 
-.PHONY: help register-trusts build static image test-image test-reproducible lint test hub-start hub-stop clean
+.PHONY: help register-trusts build static install uninstall sbom audit image test-image test-reproducible lint test prove bench hub-start hub-stop clean
 
 help: ## list the targets
 	@echo 'register-trust-<n>   register trust <n>, its kit goes to $(KITS)/trust-<n>.json'
@@ -48,27 +48,40 @@ endif
 register-trusts: $(addprefix register-trust-,$(NUMBERS)) ## register every trust that has a name; with -j side by side
 	@test -n '$(NUMBERS)' || { echo 'ERROR no TRUST_<n>_NAME is set, nor in $(ENV_FILE)' >&2; exit 1; }
 
-build: $(PROGRAM) ## build the program
-
-$(PROGRAM): Cargo.toml Cargo.lock $(wildcard src/* sql/*)
-	@deploy/need.sh build
-	cargo build --release --locked
-	@touch $@
-
-# Paths of this machine are kept out of the binary: two builds give the same bytes. Random bytes
-# come from the system call itself: a static binary cannot look up libc's, and an empty root has
-# no /dev/urandom to fall back to.
-HOST_TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
+# One build for everything: the fully static binary is what is tested, measured and shipped.
+# Random bytes come from the system call itself: a static binary cannot look up libc's, and an
+# empty root has no /dev/urandom to fall back to. Paths of this machine are kept out of the binary,
+# so that two builds give the same bytes.
+HOST_TARGET = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 CARGO_DIR = $(or $(CARGO_HOME),$(HOME)/.cargo)
-STATIC = target/$(HOST_TARGET)/release/register-trust
+CARGO = OPENSSL_STATIC=1 CARGO_BUILD_TARGET=$(HOST_TARGET) CARGO_ENCODED_RUSTFLAGS="$$(printf '%s\037%s\037%s\037%s' \
+    -Ctarget-feature=+crt-static '--cfg=getrandom_backend="linux_getrandom"' \
+    '--remap-path-prefix=$(CURDIR)=/register-trust' '--remap-path-prefix=$(CARGO_DIR)=/cargo')" cargo
 
-static: ## a fully static binary, for an image or a chroot that holds nothing else
+build: $(PROGRAM) ## build the program: a static binary that needs nothing beside it
+static: build
+
+$(PROGRAM): Cargo.toml Cargo.lock doc/help.txt $(wildcard src/* sql/*)
 	@deploy/need.sh build
-	flags=$$(printf '\037%s' -Ctarget-feature=+crt-static '--cfg=getrandom_backend="linux_getrandom"' \
-	    '--remap-path-prefix=$(CURDIR)=/register-trust' '--remap-path-prefix=$(CARGO_DIR)=/cargo') && \
-	CARGO_ENCODED_RUSTFLAGS="$${flags#?}" OPENSSL_STATIC=1 \
-	    cargo build --release --locked --target $(HOST_TARGET)
-	@ls -l $(STATIC)
+	@echo 'cargo build --release --locked (static)'
+	@$(CARGO) build --release --locked
+	@install -D target/$(HOST_TARGET)/release/register-trust $@
+
+PREFIX ?= /usr/local
+SHARE = $(DESTDIR)$(PREFIX)/share
+INSTALLED = $(DESTDIR)$(PREFIX)/bin/register-trust $(SHARE)/man/man1/register-trust.1 \
+    $(SHARE)/bash-completion/completions/register-trust $(SHARE)/zsh/site-functions/_register-trust \
+    $(SHARE)/fish/vendor_completions.d/register-trust.fish
+
+install: $(PROGRAM) ## the program, its manual page and completions: PREFIX=/usr/local, DESTDIR
+	install -D -m 755 $(PROGRAM) '$(word 1,$(INSTALLED))'
+	install -D -m 644 doc/register-trust.1 '$(word 2,$(INSTALLED))'
+	install -D -m 644 doc/completions/register-trust.bash '$(word 3,$(INSTALLED))'
+	install -D -m 644 doc/completions/_register-trust '$(word 4,$(INSTALLED))'
+	install -D -m 644 doc/completions/register-trust.fish '$(word 5,$(INSTALLED))'
+
+uninstall: ## remove them
+	rm -f $(foreach file,$(INSTALLED),'$(file)')
 
 IMAGE ?= register-trust
 BUILD_IMAGE ?= docker.io/library/rust:1-bookworm
@@ -84,16 +97,40 @@ test-image: ## run the image as a one-off, and by compose in a hub's container
 test-reproducible: ## two static builds from two folders give the same bytes
 	@deploy/test-reproducible.sh
 
+# Tools of the project's own, built from their sources once.
+target/tools/bin/cargo-%:
+	cargo install --quiet --locked --root target/tools cargo-$*
+
+sbom: target/tools/bin/cargo-cyclonedx ## what the binary is made of, as CycloneDX: target/sbom.json
+	$< cyclonedx --format json --spec-version 1.5 --override-filename sbom
+	mv sbom.json target/sbom.json
+
+audit: target/tools/bin/cargo-deny ## licences, sources and duplicates, as deny.toml says; advisories need the network
+	$< --all-features --locked check $(or $(CHECKS),licenses sources bans advisories)
+
 lint: ## formatting and lints
 	@deploy/need.sh build
 	cargo fmt --check
-	cargo clippy --release --locked --all-targets -- -D warnings
+	@echo 'cargo clippy'
+	@$(CARGO) clippy --release --locked --all-targets -- -D warnings
 	@deploy/need.sh python target/python
 	shellcheck -x deploy/*.sh .ci/run
 
-test: lint static ## everything, against a real PostgreSQL
+test: lint build ## everything, against a real PostgreSQL
 	@deploy/need.sh postgres >/dev/null
-	RUST_TEST_THREADS=8 cargo test --release --locked
+	@echo 'cargo test'
+	@RUST_TEST_THREADS=8 $(CARGO) test --release --locked
+
+prove: ## the storms alone, at any size: make prove KILLS=5000 RUNS=200 CASES=20000
+	@deploy/need.sh build
+	@deploy/need.sh postgres >/dev/null
+	@deploy/need.sh python target/python
+	@$(CARGO) test --release --locked --test prove -- --nocapture --test-threads=4 --skip doubt::
+
+bench: ## measure; the table is in the README
+	@deploy/need.sh build
+	@deploy/need.sh postgres >/dev/null
+	@$(CARGO) bench --quiet --locked --bench table
 
 hub-start: ## start the embedded development hub
 	@deploy/hub.sh start $(HUB_DIR)

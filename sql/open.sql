@@ -26,3 +26,6 @@ SELECT set_config('synchronous_commit', 'on', true)
 -- Registrations of one name take turns. A statement of its own: the next one's snapshot
 -- must be younger than this wait. It blocks no reader or writer of any table.
 SELECT pg_advisory_xact_lock(:name_lock);
+
+-- A look for a slot goes back to here when it finds none (give_back.sql).
+SAVEPOINT look;

@@ -1,71 +1,30 @@
-//! The command line: raw options first, then a request in which nothing is left to check.
+//! The command line (README, "Command line"): raw options first, then a request in which nothing
+//! is left to check.
 
 use std::ffi::OsString;
 use std::fmt;
 
 use lexopt::Arg::{Long, Short};
+use lexopt::{Error, Parser};
 use log::LevelFilter;
 
 /// What `--help` prints.
-pub const HELP: &str = "\
-Register one trust on the FLIP hub and hand over its kit of credentials.
+pub const HELP: &str = include_str!("../doc/help.txt");
 
-Usage: register-trust --name NAME [--code CODE] [--region REGION]
-                      [--require-existing] [--out-ssm-parameter NAME]
-                      [-v|--verbose]... [-q|--quiet] [-h|--help] [-V|--version]
-
-The kit is one line of JSON. It is delivered before the registration is committed,
-so a registered trust always has its kit, and a kit that could not be delivered was
-never registered. A trust that is already registered gets a kit without credentials.
-
-Options:
-      --name NAME               display name of the trust (required)
-      --code CODE               short code, such as GSTT; required for a new trust
-      --region REGION           NHS region
-      --require-existing        never register: fail if the trust is unknown
-      --out-ssm-parameter NAME  put the kit into this SSM parameter (SecureString)
-                                and print only the name
-  -v, --verbose                 more log lines; repeat for still more
-  -q, --quiet                   errors only
-  -h, --help                    print this help
-  -V, --version                 print the version
-
-Environment:
-  ENV                           development (default) or production
-  DB_HOST, DB_PORT              the hub's database (localhost, 5432)
-  POSTGRES_USER, POSTGRES_DB    required
-  POSTGRES_PASSWORD             development only
-  PGSSLMODE, PGSSLROOTCERT      as in libpq
-  AWS_REGION                    required in production and with --out-ssm-parameter
-  AWS_ENDPOINT_URL[_SSM]        another SSM endpoint
-  FL_KIT_SLOT_NAMES             JSON list of slot names, read when no slot is free
-                                (production: SSM parameter /flip/fl_kit_slot_names)
-  LOG_LEVEL                     DEBUG, INFO (default), WARNING, ERROR or CRITICAL
-
-Exit status: 0 registered or already there; 1 failed, the verdict is []; 2 usage.
-
-Examples:
-  register-trust --name 'Guy'\\''s and St Thomas'\\''' --code GSTT --region London
-  register-trust --name 'Leeds Teaching' --code LTHT --out-ssm-parameter /flip/kit/1
-  register-trust --name 'Leeds Teaching' --require-existing
-";
-
-const USAGE: &str = "\
-usage: register-trust --name NAME [--code CODE] [--region REGION] [--require-existing]
-                      [--out-ssm-parameter NAME] [-v]... [-q]
-try 'register-trust --help'";
+/// The short usage behind a usage error: the help's own.
+pub fn usage() -> String {
+    let usage = HELP.split("\n\n").find_map(|part| part.strip_prefix("Usage: "));
+    format!("usage: {}\ntry 'register-trust --help'", usage.unwrap_or_default())
+}
 
 /// What the command line asks for.
 pub enum Command {
-    /// Print the help.
     Help,
-    /// Print the version.
     Version,
-    /// Register a trust.
     Register(Request),
 }
 
-/// A validated request.
+/// A trust to find or to register.
 pub struct Request {
     /// Display name, stripped, not empty.
     pub name: String,
@@ -81,30 +40,14 @@ pub struct Request {
     pub verbosity: Option<LevelFilter>,
 }
 
-/// A command line that cannot be accepted: exit 2, nothing was done.
-pub struct UsageError(String);
-
-impl fmt::Display for UsageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ERROR {}; nothing was done\n{USAGE}", self.0)
-    }
-}
-
-impl From<lexopt::Error> for UsageError {
-    fn from(error: lexopt::Error) -> UsageError {
-        UsageError(error.to_string())
-    }
-}
-
 /// Reads the arguments that follow the program's name.
 ///
 /// # Errors
-/// Everything that README's "Command line" calls a usage error.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
-    let mut parser = lexopt::Parser::from_args(arguments);
+/// A usage error, in words: exit 2, nothing was done.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Error> {
+    let mut parser = Parser::from_args(arguments);
     let (mut name, mut code, mut region, mut parameter) = (None, None, None, None);
-    let (mut require_existing, mut quiet) = (None, None);
-    let mut verbose = 0;
+    let (mut require_existing, mut quiet, mut verbose) = (None, None, None);
     while let Some(argument) = parser.next()? {
         match argument {
             Long("name") => text(&mut parser, "--name", &mut name)?,
@@ -112,40 +55,31 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
             Long("region") => text(&mut parser, "--region", &mut region)?,
             Long("out-ssm-parameter") => text(&mut parser, "--out-ssm-parameter", &mut parameter)?,
             Long("require-existing") => once(&mut require_existing, (), "--require-existing")?,
-            Short('q') | Long("quiet") => once(&mut quiet, (), "--quiet")?,
-            Short('v') | Long("verbose") => verbose += 1,
+            Short('q') | Long("quiet") => once(&mut quiet, LevelFilter::Error, "--quiet")?,
+            Short('v') | Long("verbose") => verbose = Some(LevelFilter::Debug),
             Short('h') | Long("help") => return Ok(Command::Help),
             Short('V') | Long("version") => return Ok(Command::Version),
-            _ => return Err(argument.unexpected().into()),
+            _ => return Err(argument.unexpected()),
         }
     }
-    let name = name.ok_or_else(|| UsageError("--name is required".to_owned()))?;
     Ok(Command::Register(Request {
-        name: stripped(name).ok_or_else(|| UsageError("--name is blank".to_owned()))?,
+        name: stripped(name.ok_or("--name is required")?).ok_or("--name is blank")?,
         code: code.and_then(stripped),
         region: region.and_then(stripped),
         require_existing: require_existing.is_some(),
         parameter: parameter.map(ParameterName::parse).transpose()?,
-        verbosity: match (quiet, verbose) {
-            (Some(()), _) => Some(LevelFilter::Error),
-            (None, 0) => None,
-            (None, _) => Some(LevelFilter::Debug),
-        },
+        verbosity: quiet.or(verbose),
     }))
 }
 
-fn once<T>(slot: &mut Option<T>, value: T, option: &str) -> Result<(), UsageError> {
+fn once<T>(slot: &mut Option<T>, value: T, option: &str) -> Result<(), Error> {
     match slot.replace(value) {
         None => Ok(()),
-        Some(_) => Err(UsageError(format!("{option} is given twice"))),
+        Some(_) => Err(format!("{option} is given twice").into()),
     }
 }
 
-fn text(
-    parser: &mut lexopt::Parser,
-    option: &str,
-    slot: &mut Option<String>,
-) -> Result<(), UsageError> {
+fn text(parser: &mut Parser, option: &str, slot: &mut Option<String>) -> Result<(), Error> {
     let value = match parser.optional_value() {
         Some(value) => value,
         // An option in the value's place means that the value was forgotten.
@@ -153,14 +87,12 @@ fn text(
             .try_raw_args()
             .and_then(|mut rest| rest.next_if(|next| !next.as_encoded_bytes().starts_with(b"-")))
             .ok_or_else(|| {
-                UsageError(format!(
+                format!(
                     "{option} has no value (one that starts with '-' is written {option}=VALUE)"
-                ))
+                )
             })?,
     };
-    let value = value
-        .into_string()
-        .map_err(|_| UsageError(format!("the value of {option} is not UTF-8")))?;
+    let value = value.into_string().map_err(|_| format!("the value of {option} is not UTF-8"))?;
     once(slot, value, option)
 }
 
@@ -175,38 +107,26 @@ fn stripped(value: String) -> Option<String> {
 pub struct ParameterName(String);
 
 impl ParameterName {
-    /// Longest name, in characters: 2,048 with the ARN in front of it leave 1,011.
-    const LONGEST: usize = 1011;
-    /// Most levels of a path, the last one included.
-    const DEEPEST: usize = 15;
-
-    fn parse(name: String) -> Result<ParameterName, UsageError> {
-        let refused = |why| Err(UsageError(format!("--out-ssm-parameter {name:?} {why}")));
-        let Some(path) = name.strip_prefix('/') else {
-            return refused("does not start with '/'");
-        };
-        if name.len() > Self::LONGEST {
-            return refused("is longer than 1,011 characters");
+    fn parse(name: String) -> Result<ParameterName, Error> {
+        let path = name.strip_prefix('/');
+        let levels: Vec<_> = path.unwrap_or_default().split('/').collect();
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-/".contains(&b);
+        let starts = |word| name.get(1..4).is_some_and(|start| start.eq_ignore_ascii_case(word));
+        let rules = [
+            (path.is_some(), "does not start with '/'"),
+            (name.len() <= 1011, "is longer than 1,011 characters"),
+            (
+                name.bytes().all(is_plain),
+                "holds a character other than letters, digits, '_', '.', '-' and '/'",
+            ),
+            (levels.iter().all(|level| !level.is_empty()), "has an empty level"),
+            (levels.len() <= 15, "has more than 15 levels"),
+            (!starts("aws") && !starts("ssm"), "starts with 'aws' or 'ssm', which AWS reserves"),
+        ];
+        match rules.iter().find(|(kept, _)| !kept) {
+            Some((_, broken)) => Err(format!("--out-ssm-parameter {name:?} {broken}").into()),
+            None => Ok(ParameterName(name)),
         }
-        if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-/".contains(&b)) {
-            return refused("holds a character other than letters, digits, '_', '.', '-' and '/'");
-        }
-        if path.split('/').any(str::is_empty) {
-            return refused("has an empty level");
-        }
-        if path.split('/').count() > Self::DEEPEST {
-            return refused("has more than 15 levels");
-        }
-        let start = path.get(..3).unwrap_or_default();
-        if ["aws", "ssm"].iter().any(|reserved| start.eq_ignore_ascii_case(reserved)) {
-            return refused("starts with 'aws' or 'ssm', which AWS reserves");
-        }
-        Ok(ParameterName(name))
-    }
-
-    /// The name as SSM takes it.
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 }
 

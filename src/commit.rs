@@ -11,7 +11,7 @@ use postgres::SimpleQueryMessage;
 
 use crate::error::Failure;
 use crate::hub::{CONNECT, Hub};
-use crate::settings::HubSettings;
+use crate::settings::Settings;
 
 /// Longest time to ask for an outcome after the connection broke.
 const OUTCOME: Duration = Duration::from_secs(15);
@@ -29,14 +29,11 @@ pub fn statements(xact_id: i64) -> String {
 /// What `sql/confirm.sql` says: whether the transaction is committed; `None` while it is in
 /// progress.
 pub fn status(answer: &[SimpleQueryMessage]) -> Option<bool> {
-    answer.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => match row.try_get(0) {
-            Ok(Some("committed")) => Some(true),
-            Ok(Some("aborted")) => Some(false),
-            _ => None,
-        },
+    match first_value(answer) {
+        Some("committed") => Some(true),
+        Some("aborted") => Some(false),
         _ => None,
-    })
+    }
 }
 
 /// The failure of a transaction that the server says is aborted.
@@ -49,7 +46,7 @@ pub fn aborted(why: &str) -> Failure {
 /// # Errors
 /// It was aborted; or nobody can say, and then the kit stays where it is.
 pub fn ask_again(
-    settings: &HubSettings,
+    settings: &Settings,
     xact_id: i64,
     trust_id: &str,
     broken: &str,
@@ -57,7 +54,7 @@ pub fn ask_again(
     debug!("the commit was not confirmed ({broken}); asking on a new connection");
     let deadline = Instant::now() + OUTCOME;
     loop {
-        let cause = match ask(settings, xact_id, deadline) {
+        let cause = match ask(settings, xact_id, trust_id, deadline) {
             Ok(Some(true)) => return Ok(()),
             Ok(Some(false)) => return Err(aborted(broken)),
             Ok(None) => "the transaction is still in progress".to_owned(),
@@ -71,8 +68,8 @@ pub fn ask_again(
                      that was delivered is left in place"
                 ),
                 next: format!(
-                    "ask the hub: SELECT pg_xact_status('{xact_id}'); if it says committed, the kit is valid \
-                     (trust {trust_id}); if aborted, discard it and run again"
+                    "ask the hub: SELECT count(*) FROM trust WHERE id = '{trust_id}'; 1: the kit is valid; 0, and \
+                     SELECT pg_xact_status('{xact_id}') is no longer 'in progress': discard it and run again"
                 ),
                 kit_stays: true,
             });
@@ -81,9 +78,30 @@ pub fn ask_again(
     }
 }
 
-fn ask(settings: &HubSettings, xact_id: i64, deadline: Instant) -> Result<Option<bool>, String> {
+fn ask(
+    settings: &Settings,
+    xact_id: i64,
+    trust_id: &str,
+    deadline: Instant,
+) -> Result<Option<bool>, String> {
     let left = || deadline.saturating_duration_since(Instant::now());
     let mut hub = Hub::connect(settings, CONNECT.min(left())).map_err(|failure| failure.what)?;
-    let answer = hub.ask(left(), move |client| client.simple_query(&question(xact_id)));
-    answer.map(|answer| status(&answer)).map_err(|error| error.cause)
+    match hub.ask(left(), move |client| client.simple_query(&question(xact_id))) {
+        Ok(answer) if status(&answer).is_none() => return Ok(None),
+        // "in the future": a server that crashed has lost the number, and the transaction.
+        Err(failure) if !failure.what.contains("SQLSTATE 22023") => return Err(failure.what),
+        Ok(_) | Err(_) => {}
+    }
+    // A message of its own, for a snapshot that is younger than the transaction's end.
+    let registered = include_str!("../sql/registered.sql");
+    let registered = registered.replace(":'trust_id'", &format!("'{trust_id}'"));
+    let answer = hub.ask(left(), move |client| client.simple_query(&registered));
+    answer.map(|answer| Some(first_value(&answer) == Some("t"))).map_err(|failure| failure.what)
+}
+
+fn first_value(answer: &[SimpleQueryMessage]) -> Option<&str> {
+    answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.try_get(0).ok().flatten(),
+        _ => None,
+    })
 }

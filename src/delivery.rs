@@ -32,14 +32,11 @@ impl Delivery {
     /// A printed kit would go nowhere, or there is no store to put it into.
     pub fn open(parameter: Option<ParameterName>) -> Result<Delivery, Failure> {
         let stdout = Stdout::open().map_err(undelivered)?;
-        let parameter = match parameter {
-            Some(name) => Some((name, Ssm::new(AwsSettings::read()?))),
-            None => {
-                stdout.leads_somewhere().map_err(undelivered)?;
-                None
-            }
-        };
-        Ok(Delivery { stdout, parameter, put: false })
+        if parameter.is_none() {
+            stdout.leads_somewhere().map_err(undelivered)?;
+        }
+        let store = |name| Ok((name, Ssm(AwsSettings::read()?)));
+        Ok(Delivery { stdout, parameter: parameter.map(store).transpose()?, put: false })
     }
 
     /// Delivers the kit. To be called before the commit.
@@ -69,8 +66,12 @@ impl Delivery {
         let Some((name, _)) = &self.parameter else {
             return Ok(());
         };
-        self.stdout.leads_somewhere().and_then(|()| self.stdout.print(name.as_str())).map_err(|error| Failure {
-            what: format!("cannot print the receipt: {error}; the trust is registered and its kit is safe in {name}"),
+        let printed =
+            self.stdout.leads_somewhere().and_then(|()| self.stdout.print(&name.to_string()));
+        printed.map_err(|error| Failure {
+            what: format!(
+                "cannot print the receipt: {error}; the trust is registered and its kit is safe in {name}"
+            ),
             next: format!("read the kit from {name}, then delete the parameter"),
             kit_stays: true,
         })
@@ -81,22 +82,21 @@ impl Delivery {
     /// # Errors
     /// What was delivered, if anything was, is still there.
     pub fn take_back(&mut self) -> Result<(), Failure> {
-        let line = match &self.parameter {
-            Some((name, store)) => {
-                let stored =
-                    store.put(name, &Secret::new(EMPTY.to_owned())).map_err(|failure| {
-                        let holds =
-                            format!("{name} may hold a kit that was never registered: delete it");
-                        Failure { next: if self.put { holds } else { failure.next }, ..failure }
-                    })?;
-                if !self.put {
-                    warn_of_overwriting(name, &stored, EMPTY);
-                }
-                name.as_str()
-            }
-            None => EMPTY,
+        let Some((name, store)) = &self.parameter else {
+            return self.stdout.print(EMPTY).map_err(undelivered);
         };
-        self.stdout.print(line).map_err(undelivered)
+        match store.put(name, &Secret::new(EMPTY.to_owned())) {
+            Err(failure) if self.put => {
+                let next = format!("{name} may hold a kit that was never registered: delete it");
+                return Err(Failure { next, ..failure });
+            }
+            // Nothing of this run's was there: what is gone is somebody else's.
+            Ok(stored) if !self.put => warn_of_overwriting(name, &stored, EMPTY),
+            put => {
+                put?;
+            }
+        }
+        self.stdout.print(&name.to_string()).map_err(undelivered)
     }
 }
 

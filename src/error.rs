@@ -12,6 +12,7 @@ pub fn one_line(text: &str) -> String {
 }
 
 /// A failed step, in words.
+#[derive(Clone)]
 pub struct Failure {
     /// What failed, and why.
     pub what: String,
@@ -26,6 +27,11 @@ impl Failure {
     /// commit, and an aborted commit.
     pub fn new(what: impl Into<String>, next: impl Into<String>) -> Failure {
         Failure { what: what.into(), next: next.into(), kit_stays: false }
+    }
+
+    /// The same, with the step that it stopped.
+    pub fn during(self, step: &str) -> Failure {
+        Failure { what: format!("cannot {step}: {}", self.what), ..self }
     }
 }
 

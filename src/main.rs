@@ -2,30 +2,33 @@
 //! the commit. README.md holds the contract; `run` below is the whole way of the data.
 
 mod aws;
-mod bounded;
+mod aws_error;
 mod cli;
 mod commit;
 mod delivery;
 mod error;
 mod hub;
 mod kit;
+mod newcomer;
 mod pool;
 mod registry;
 mod secret;
 mod settings;
 mod tls;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
-use std::{env, io, panic};
+use std::{env, panic};
 
 use log::{LevelFilter, debug, error, info, warn};
 
 use cli::{Command, Request};
 use delivery::{Delivery, Stdout};
-use error::Failure;
+use error::{Failure, one_line};
 use hub::Hub;
 use kit::Kit;
-use registry::{Newcomer, Registration};
+use newcomer::Newcomer;
+use registry::Registration;
 use settings::Settings;
 
 fn main() -> ExitCode {
@@ -38,9 +41,10 @@ fn main() -> ExitCode {
         Ok(Command::Help) => print(cli::HELP.trim_end()),
         Ok(Command::Version) => print(concat!("register-trust ", env!("CARGO_PKG_VERSION"))),
         Ok(Command::Register(request)) => run(request),
-        Err(usage) => {
+        Err(error) => {
             // With stderr gone there is nobody left to tell.
-            let _ = io::Write::write_all(&mut io::stderr(), format!("{usage}\n").as_bytes());
+            let error = one_line(&error.to_string());
+            let _ = writeln!(io::stderr(), "ERROR {error}; nothing was done\n{}", cli::usage());
             ExitCode::from(2)
         }
     }
@@ -78,26 +82,25 @@ fn register(request: Request, delivery: &mut Delivery) -> Result<(), Failure> {
         Newcomer::new(&name, code, region)
     };
 
-    let hub = Hub::connect(&settings.hub, hub::CONNECT)?;
+    let hub = Hub::connect(&settings, hub::CONNECT)?;
     debug!("connected to the hub");
-    let mut registration = Registration::open(hub, &name)?;
-    let trust = registration.find_or_register(newcomer, &settings.slot_names)?;
+    let mut registration = Registration::open(hub, &name, newcomer)?;
+    let trust = registration.find_or_register(&settings.stage)?;
 
-    let (slot, slot_number) =
-        trust.slot.as_ref().map(|(name, number)| (name.as_str(), *number)).unzip();
     let kit = Kit {
         trust_id: &trust.id,
         trust_name: &name,
         keys: trust.xact_id.and(registration.keys()),
-        fl_kit_slot: slot,
-        fl_kit_slot_number: slot_number,
+        fl_kit_slot: trust.slot.as_deref(),
+        fl_kit_slot_number: trust.slot_number,
         hub_shared: &settings.hub_shared,
     };
     let kit = kit.to_json()?;
     if let Some(xact_id) = trust.xact_id {
         delivery.hand_over(&kit, false)?;
-        registration.commit(&settings.hub, xact_id, &trust.id)?;
-        info!("registered trust {name:?} as {} with slot {}", trust.id, slot.unwrap_or_default());
+        registration.commit(&settings, xact_id, &trust.id)?;
+        let slot = trust.slot.unwrap_or_default();
+        info!("registered trust {name:?} as {} with slot {slot}", trust.id);
     } else {
         // Nothing was written, and nothing is left to do on the hub.
         drop(registration);
@@ -117,7 +120,7 @@ fn start_logger(level: LevelFilter) {
         .color(stderrlog::ColorChoice::Never)
         .verbosity(level)
         .init();
-    debug_assert!(logger.is_ok(), "the only logger");
+    debug_assert!(logger.is_ok());
 }
 
 fn report(failure: &Failure) -> ExitCode {

@@ -1,11 +1,9 @@
 //! The configured FL kit slots: a JSON list of names, each with its number.
 
-use std::fmt;
-
 use log::warn;
 
 use crate::aws::Ssm;
-use crate::settings::SlotSource;
+use crate::settings::Stage;
 
 /// Where production keeps the names.
 const PARAMETER: &str = "/flip/fl_kit_slot_names";
@@ -14,53 +12,53 @@ const PARAMETER: &str = "/flip/fl_kit_slot_names";
 const UNNUMBERED: i32 = 10_000;
 
 /// Slot names and their numbers, side by side, as `sql/reconcile.sql` takes them.
-#[derive(Default)]
 pub struct SlotNames {
-    /// The names.
     pub names: Vec<String>,
-    /// Their numbers.
     pub numbers: Vec<i32>,
 }
 
 impl SlotNames {
     /// Reads the configured names. What cannot be read or used is logged and counts as none.
-    pub fn read(source: &SlotSource) -> SlotNames {
-        let json = match source {
-            SlotSource::Variable(None) => Err("it is not set".to_owned()),
-            SlotSource::Variable(Some(json)) => {
-                json.clone().into_string().map_err(|_| "it is not UTF-8".to_owned())
-            }
-            SlotSource::Parameter(aws) => Ssm::new(aws.clone()).get(PARAMETER),
-        };
-        let names = json.and_then(|json| {
-            serde_json::from_str::<Vec<String>>(&json).map_err(|error| {
-                format!("it is not a JSON list of strings ({error}), such as [\"Trust_1\"]")
-            })
-        });
-        let names = names.unwrap_or_else(|why| {
-            warn!("no slot names from {source}: {why}");
+    pub fn read(stage: &Stage) -> SlotNames {
+        let names = configured(stage).unwrap_or_else(|why| {
+            warn!("no slot names from {}: {why}", source(stage));
             Vec::new()
         });
-        let mut slots = SlotNames::default();
-        for name in names {
-            match number(&name) {
-                Some(number) if !name.is_empty() && !name.contains(char::is_control) => {
-                    slots.names.push(name);
-                    slots.numbers.push(number);
-                }
-                _ => warn!("slot name {name:?} in {source} cannot be used; it is left out"),
+        let slots = names.into_iter().filter_map(|name| match number(&name) {
+            Some(number) if is_usable(&name) => Some((name, number)),
+            _ => {
+                warn!("slot name {name:?} in {} cannot be used; it is left out", source(stage));
+                None
             }
-        }
-        slots
+        });
+        let (names, numbers) = slots.unzip();
+        SlotNames { names, numbers }
     }
 }
 
-impl fmt::Display for SlotSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SlotSource::Variable(_) => f.write_str("FL_KIT_SLOT_NAMES"),
-            SlotSource::Parameter(_) => write!(f, "the SSM parameter {PARAMETER}"),
+/// PostgreSQL's B-tree, which holds the names, takes no key of a third of a page (2.7 kB).
+fn is_usable(name: &str) -> bool {
+    (1..=2000).contains(&name.len()) && !name.contains(char::is_control)
+}
+
+fn configured(stage: &Stage) -> Result<Vec<String>, String> {
+    let json = match stage {
+        Stage::Production(aws) => Ssm(aws.clone()).get(PARAMETER)?,
+        Stage::Development { slot_names: None, .. } => return Err("it is not set".to_owned()),
+        Stage::Development { slot_names: Some(json), .. } => {
+            json.clone().into_string().map_err(|_| "it is not UTF-8")?
         }
+    };
+    serde_json::from_str(&json).map_err(|error| {
+        format!("it is not a JSON list of strings ({error}), such as [\"Trust_1\"]")
+    })
+}
+
+/// Where the names are configured, in words.
+pub fn source(stage: &Stage) -> String {
+    match stage {
+        Stage::Development { .. } => "FL_KIT_SLOT_NAMES".to_owned(),
+        Stage::Production(_) => format!("the SSM parameter {PARAMETER}"),
     }
 }
 

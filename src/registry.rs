@@ -5,67 +5,31 @@ use std::sync::Arc;
 
 use log::debug;
 use postgres::Client;
-use postgres::types::Type;
+use postgres::types::{ToSql, Type};
 use sha2::{Digest, Sha256};
 
 use crate::commit;
 use crate::error::Failure;
-use crate::hub::{Hub, HubError, STATEMENT};
+use crate::hub::{Hub, STATEMENT};
 use crate::kit::Keys;
-use crate::pool::SlotNames;
-use crate::secret::Secret;
-use crate::settings::{HubSettings, SlotSource};
+use crate::newcomer::Newcomer;
+use crate::pool::{self, SlotNames};
+use crate::settings::{Settings, Stage};
 
 const OPEN: &str = include_str!("../sql/open.sql");
 const REGISTER: &str = include_str!("../sql/register.sql");
+const GIVE_BACK: &str = include_str!("../sql/give_back.sql");
 const RECONCILE: &str = include_str!("../sql/reconcile.sql");
 const AWAIT_SLOT: &str = include_str!("../sql/await_slot.sql");
-
-/// A trust that may turn out to be new, fit to be registered.
-pub struct Newcomer {
-    code: String,
-    region: Option<String>,
-    api_key_hash: Secret,
-    /// Its keys, used only if it is new.
-    pub keys: Keys,
-}
-
-impl Newcomer {
-    /// Checks the description of a trust and mints its keys.
-    ///
-    /// # Errors
-    /// Why it cannot be registered. That matters only if it is not there yet.
-    pub fn new(
-        name: &str,
-        code: Option<String>,
-        region: Option<String>,
-    ) -> Result<Newcomer, Failure> {
-        let refused = |problem| {
-            let what = format!("cannot register the new trust {name:?}: {problem}");
-            Failure::new(what, "correct the arguments and run again")
-        };
-        let code =
-            code.ok_or_else(|| refused("--code is missing or blank, and a new trust needs one"))?;
-        let texts = [name, &code, region.as_deref().unwrap_or_default()];
-        if texts.iter().any(|text| text.contains(char::is_control)) {
-            return Err(refused("its name, code or region holds a control character"));
-        }
-        let mint = || {
-            Secret::mint().map_err(|error| {
-                Failure::new(format!("cannot mint keys: {error}"), "check the host's kernel")
-            })
-        };
-        let keys = Keys { api: mint()?, internal_service: mint()? };
-        Ok(Newcomer { code, region, api_key_hash: keys.api.sha256_hex(), keys })
-    }
-}
 
 /// A trust on the hub.
 pub struct Trust {
     /// Its UUID.
     pub id: String,
-    /// Name and number of the slot that is assigned to it.
-    pub slot: Option<(String, i32)>,
+    /// The slot that is assigned to it.
+    pub slot: Option<String>,
+    /// That slot's number.
+    pub slot_number: Option<i32>,
     /// How many trusts have its name; this is the oldest. 0: it is new.
     pub namesakes: i64,
     /// The transaction that registers it, if it is new; not committed yet.
@@ -74,7 +38,7 @@ pub struct Trust {
 
 /// What one look at the hub finds.
 enum Look {
-    Trust(Trust),
+    Found(Trust),
     NoSlot,
     Refused,
 }
@@ -83,7 +47,8 @@ enum Look {
 pub struct Registration {
     hub: Hub,
     name: String,
-    newcomer: Option<Arc<Newcomer>>,
+    /// Or why the trust may not be registered if it is unknown.
+    newcomer: Result<Arc<Newcomer>, Failure>,
 }
 
 impl Registration {
@@ -91,8 +56,13 @@ impl Registration {
     ///
     /// # Errors
     /// Why it cannot be opened.
-    pub fn open(hub: Hub, name: &str) -> Result<Registration, Failure> {
-        let mut registration = Registration { hub, name: name.to_owned(), newcomer: None };
+    pub fn open(
+        hub: Hub,
+        name: &str,
+        newcomer: Result<Newcomer, Failure>,
+    ) -> Result<Registration, Failure> {
+        let newcomer = newcomer.map(Arc::new);
+        let mut registration = Registration { hub, name: name.to_owned(), newcomer };
         let open = OPEN.replace(":name_lock", &name_lock(name).to_string());
         registration.step("open the registration", move |client| client.batch_execute(&open))?;
         Ok(registration)
@@ -103,50 +73,38 @@ impl Registration {
     ///
     /// # Errors
     /// Nothing is committed: dropping the registration leaves the hub as it was.
-    pub fn find_or_register(
-        &mut self,
-        newcomer: Result<Newcomer, Failure>,
-        configured: &SlotSource,
-    ) -> Result<Trust, Failure> {
-        match newcomer {
-            Ok(newcomer) => self.newcomer = Some(Arc::new(newcomer)),
-            Err(reason) => {
-                return match self.look()? {
-                    Look::Trust(trust) => Ok(trust),
-                    Look::NoSlot | Look::Refused => Err(reason),
-                };
-            }
-        }
+    pub fn find_or_register(&mut self, stage: &Stage) -> Result<Trust, Failure> {
         let (mut reconciled, mut all_taken, mut refusals) = (false, false, 0);
         loop {
-            match self.look()? {
-                Look::Trust(trust) => return Ok(trust),
+            let look = self.look()?;
+            if let Look::Found(trust) = look {
+                return Ok(trust);
+            }
+            self.newcomer.as_ref().map_err(Failure::clone)?;
+            match look {
                 // Somebody else has just inserted the name: it exists now.
                 Look::Refused if refusals < 3 => refusals += 1,
                 Look::Refused => {
                     return Err(Failure::new(
                         format!(
-                            "a unique index of the hub refuses the trust {:?}, and none has that name",
+                            "a unique index refuses the trust {:?}, and none has that name",
                             self.name
                         ),
                         "look for a trust with the same code or a similar name on the hub",
                     ));
                 }
-                Look::NoSlot => {
-                    if !reconciled {
-                        self.reconcile(SlotNames::read(configured))?;
-                        reconciled = true;
-                    } else if !all_taken {
-                        // Then one more look: a slot may have come free meanwhile.
-                        all_taken = !self.await_slot()?;
-                    } else {
-                        return Err(Failure::new(
-                            "no free FL kit slot: all are taken",
-                            format!(
-                                "provision more FL kits, add their slot names to {configured}, and run again"
-                            ),
-                        ));
-                    }
+                _ if !reconciled => {
+                    self.reconcile(SlotNames::read(stage))?;
+                    reconciled = true;
+                }
+                // Then one more look: that slot or another may have come free meanwhile.
+                _ if !all_taken => all_taken = !self.await_slot()?,
+                _ => {
+                    let next = format!(
+                        "provision more FL kits, add their slot names to {}, and run again",
+                        pool::source(stage)
+                    );
+                    return Err(Failure::new("no free FL kit slot: all are taken", next));
                 }
             }
         }
@@ -154,7 +112,7 @@ impl Registration {
 
     /// The keys of the trust that this run registers.
     pub fn keys(&self) -> Option<&Keys> {
-        self.newcomer.as_deref().map(|newcomer| &newcomer.keys)
+        self.newcomer.as_ref().ok().map(|newcomer| &newcomer.keys)
     }
 
     /// Commits and has the server say so, on a new connection if this one breaks.
@@ -163,24 +121,25 @@ impl Registration {
     /// It was not committed; or nobody can say, and then the kit stays where it is.
     pub fn commit(
         mut self,
-        settings: &HubSettings,
+        settings: &Settings,
         xact_id: i64,
         trust_id: &str,
     ) -> Result<(), Failure> {
         let commit = commit::statements(xact_id);
-        let answer = self.ask(move |client| client.simple_query(&commit));
-        let broken = match answer.map(|answer| commit::status(&answer)) {
-            Ok(Some(true)) => return Ok(()),
-            Ok(Some(false)) => return Err(commit::aborted("it rolled the transaction back")),
-            Ok(None) => "it did not say what became of the transaction".to_owned(),
-            Err(error) => error.cause,
+        let broken = match self.ask(move |client| client.simple_query(&commit)) {
+            Ok(answer) => match commit::status(&answer) {
+                Some(true) => return Ok(()),
+                Some(false) => return Err(commit::aborted("it rolled the transaction back")),
+                None => "it did not say what became of the transaction".to_owned(),
+            },
+            Err(failure) => failure.what,
         };
         drop(self);
         commit::ask_again(settings, xact_id, trust_id, &broken)
     }
 
     fn look(&mut self) -> Result<Look, Failure> {
-        let (name, newcomer) = (self.name.clone(), self.newcomer.clone());
+        let (name, newcomer) = (self.name.clone(), self.newcomer.as_ref().ok().cloned());
         self.step("find or register the trust", move |client| {
             let new = newcomer.as_deref();
             let row = client.query_typed_one(
@@ -193,39 +152,37 @@ impl Registration {
                     (&new.is_some(), Type::BOOL),
                 ],
             )?;
-            let slot =
-                row.try_get::<_, Option<String>>("slot_name")?.zip(row.try_get("slot_number")?);
-            Ok(match row.try_get("trust_id")? {
-                Some(id) => Look::Trust(Trust {
-                    id,
-                    slot,
-                    namesakes: row.try_get("namesakes")?,
-                    xact_id: row.try_get("xact_id")?,
-                }),
-                None if row.try_get("slot_free")? => Look::Refused,
-                None => Look::NoSlot,
-            })
+            let Some(id) = row.try_get("trust_id")? else {
+                if row.try_get("slot_free")? {
+                    return Ok(Look::Refused);
+                }
+                return client.batch_execute(GIVE_BACK).map(|()| Look::NoSlot);
+            };
+            Ok(Look::Found(Trust {
+                id,
+                slot: row.try_get("slot_name")?,
+                slot_number: row.try_get("slot_number")?,
+                namesakes: row.try_get("namesakes")?,
+                xact_id: row.try_get("xact_id")?,
+            }))
         })
     }
 
-    fn reconcile(&mut self, configured: SlotNames) -> Result<(), Failure> {
-        debug!("no slot to claim; {} slot names are configured", configured.names.len());
+    fn reconcile(&mut self, SlotNames { names, numbers }: SlotNames) -> Result<(), Failure> {
+        debug!("no slot to claim; {} slot names are configured", names.len());
         self.step("add the configured slots", move |client| {
-            let SlotNames { names, numbers } = configured;
-            client.execute_typed(
-                RECONCILE,
-                &[(&names, Type::TEXT_ARRAY), (&numbers, Type::INT4_ARRAY)],
-            )
-        })?;
-        Ok(())
+            let slots: [(&(dyn ToSql + Sync), Type); 2] =
+                [(&names, Type::TEXT_ARRAY), (&numbers, Type::INT4_ARRAY)];
+            client.execute_typed(RECONCILE, &slots).map(drop)
+        })
     }
 
-    /// Waits for a slot that another registration holds; false if there is none.
+    /// Waits for the lowest slot that another registration holds; false if there is none.
     fn await_slot(&mut self) -> Result<bool, Failure> {
         debug!("waiting for the slots that other registrations hold");
-        let slot =
-            self.step("wait for a free slot", |client| client.query_typed_opt(AWAIT_SLOT, &[]))?;
-        Ok(slot.is_some())
+        self.step("wait for a free slot", |client| {
+            client.query_typed_opt(AWAIT_SLOT, &[]).map(|slot| slot.is_some())
+        })
     }
 
     fn step<T: Send + 'static>(
@@ -233,40 +190,22 @@ impl Registration {
         step: &str,
         question: impl FnOnce(&mut Client) -> Result<T, postgres::Error> + Send + 'static,
     ) -> Result<T, Failure> {
-        self.ask(question).map_err(|error| {
-            let next = match error.code.as_ref().map(|code| code.code()) {
-                Some("55P03" | "57014") => {
-                    "find who holds the lock in the hub's pg_stat_activity, and run again"
-                }
-                Some("42501") => {
-                    "grant POSTGRES_USER what the hub's own role may do, and run again"
-                }
-                Some("42P01" | "42703" | "42704") => {
-                    "run the hub's migrations, or check POSTGRES_DB"
-                }
-                Some("25006" | "0A000") => "point DB_HOST to the hub's primary, and run again",
-                Some(_) => "look into the hub's database log",
-                None => "check that the hub's database is up, and run again",
-            };
-            Failure::new(format!("cannot {step}: {}", error.cause), next)
-        })
+        self.ask(question).map_err(|failure| failure.during(step))
     }
 
     fn ask<T: Send + 'static>(
         &mut self,
         question: impl FnOnce(&mut Client) -> Result<T, postgres::Error> + Send + 'static,
-    ) -> Result<T, HubError> {
-        self.hub.ask(STATEMENT, question).map_err(|mut error| {
+    ) -> Result<T, Failure> {
+        let newcomer = self.newcomer.as_ref().ok();
+        let quotes =
+            |what: &str| newcomer.is_some_and(|new| what.contains(new.api_key_hash.expose()));
+        self.hub.ask(STATEMENT, question).map_err(|mut failure| {
             // A trigger's message can quote the row.
-            if self
-                .newcomer
-                .as_ref()
-                .is_some_and(|new| error.cause.contains(new.api_key_hash.expose()))
-            {
-                error.cause =
-                    "the hub's message is withheld, for it quotes the key's hash".to_owned();
+            if quotes(&failure.what) {
+                failure.what = "the hub's message is withheld, for it quotes the key's hash".into();
             }
-            error
+            failure
         })
     }
 }

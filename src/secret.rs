@@ -9,6 +9,8 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::error::Failure;
+
 /// Text that must not reach stderr, argv or a core dump's bystander: a key, its hash, a
 /// password, a hub-shared value, a whole kit.
 pub struct Secret(Zeroizing<String>);
@@ -19,14 +21,22 @@ impl Secret {
         Secret(Zeroizing::new(text))
     }
 
+    /// The text without surrounding white space; `None` if nothing is left.
+    pub fn trimmed(self) -> Option<Secret> {
+        let text = self.0.trim();
+        (!text.is_empty()).then(|| Secret::new(text.to_owned()))
+    }
+
     /// A new key: 32 bytes from the operating system, base64url without padding
     /// (RFC 4648 section 5), 43 characters.
     ///
     /// # Errors
-    /// When the operating system gives no random bytes.
-    pub fn mint() -> Result<Secret, getrandom::Error> {
+    /// The operating system gives no random bytes.
+    pub fn mint() -> Result<Secret, Failure> {
         let mut bytes = Zeroizing::new([0u8; 32]);
-        getrandom::fill(bytes.as_mut())?;
+        getrandom::fill(bytes.as_mut()).map_err(|error| {
+            Failure::new(format!("cannot mint keys: {error}"), "check the host's kernel")
+        })?;
         Ok(Secret::new(URL_SAFE_NO_PAD.encode(bytes.as_ref())))
     }
 

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::net::Ipv6Addr;
 
 use log::LevelFilter;
 
@@ -14,63 +15,26 @@ const HUB_SHARED: &str = "AES_KEY_BASE64 CENTRAL_HUB_API_URL TRUST_API_KEY_HEADE
     FLOWER_KIT_DATE FLARE_KIT_DATE DOCKER_TAG DOCKER_REGISTRY DOCKER_FL_TAG DOCKER_FL_REGISTRY \
     NLB_SUBDOMAIN FL_SERVER_PORT";
 
-const TLS_MODES: &[(&str, TlsMode)] = &[
-    ("disable", TlsMode::Disable),
-    ("prefer", TlsMode::Prefer),
-    ("require", TlsMode::Require),
-    ("verify-ca", TlsMode::VerifyCa),
-    ("verify-full", TlsMode::VerifyFull),
-];
-
-/// There is no level above an error here: `CRITICAL` shows errors, too.
-const LOG_LEVELS: &[(&str, LevelFilter)] = &[
-    ("DEBUG", LevelFilter::Debug),
-    ("INFO", LevelFilter::Info),
-    ("WARNING", LevelFilter::Warn),
-    ("ERROR", LevelFilter::Error),
-    ("CRITICAL", LevelFilter::Error),
-];
-
 /// What a registration needs to know of its surroundings.
 pub struct Settings {
-    /// The hub's database.
-    pub hub: HubSettings,
-    /// The hub-shared values.
-    pub hub_shared: HubShared,
-    /// Where the pool's slot names are configured.
-    pub slot_names: SlotSource,
-}
-
-/// Where the pool's slot names are configured.
-pub enum SlotSource {
-    /// `FL_KIT_SLOT_NAMES`, with its JSON; read only on a pool miss.
-    Variable(Option<OsString>),
-    /// SSM's parameter `/flip/fl_kit_slot_names`, in production.
-    Parameter(AwsSettings),
-}
-
-/// How to reach the hub's database.
-pub struct HubSettings {
-    /// A host name, an address, or the directory of a Unix socket.
+    /// The hub's database: a host name, an address, or the directory of a Unix socket.
     pub host: String,
-    /// Its port, its role and its database.
     pub port: u16,
     pub user: String,
     pub database: String,
-    /// How the role proves itself.
-    pub login: Login,
-    /// How much TLS is asked for.
     pub tls: TlsMode,
     /// The file of authorities that are trusted instead of the system's.
     pub root_certificates: Option<String>,
+    pub stage: Stage,
+    pub hub_shared: HubShared,
 }
 
-/// How a role proves itself to the hub's database.
-pub enum Login {
-    /// By its password, if it has one.
-    Password(Option<Secret>),
-    /// By an RDS IAM token, made for each connection: in production.
-    IamToken(AwsSettings),
+/// What `ENV` decides: how the role proves itself, and who configures the pool's slot names.
+pub enum Stage {
+    /// By a password, if it has one; `FL_KIT_SLOT_NAMES`, looked at only on a pool miss.
+    Development { password: Option<Secret>, slot_names: Option<OsString> },
+    /// By an RDS IAM token made for each connection; an SSM parameter.
+    Production(AwsSettings),
 }
 
 /// libpq's `sslmode`: <https://www.postgresql.org/docs/current/libpq-ssl.html>.
@@ -95,69 +59,41 @@ pub struct AwsSettings {
 }
 
 impl Settings {
-    /// Reads everything but [`AwsSettings`] and the log level.
+    /// Reads everything but the log level and, in development, [`AwsSettings`].
     ///
     /// # Errors
     /// The first variable that is missing or invalid.
     pub fn read() -> Result<Settings, Failure> {
-        let production =
-            one_of("ENV", &[("development", false), ("production", true)], str::to_owned)?;
-        let production = production.unwrap_or(false);
+        let production = [("development", false), ("production", true)];
+        let production = one_of("ENV", &production, str::to_owned)?.unwrap_or(false);
         let host = optional("DB_HOST")?.unwrap_or_else(|| "localhost".to_owned());
+        let on_socket = host.starts_with('/');
+        if on_socket && production {
+            return Err(invalid("DB_HOST", &host, "not a host that can be reached over TLS"));
+        }
         let port = optional("DB_PORT")?.unwrap_or_else(|| "5432".to_owned());
         let number = port.parse().ok().filter(|number| *number > 0);
-        let tls = match one_of("PGSSLMODE", TLS_MODES, str::to_owned)? {
-            Some(TlsMode::Disable | TlsMode::Prefer) if production => {
-                let why = "which production refuses: use verify-full, verify-ca or require";
-                let mode = required("PGSSLMODE")?;
-                return Err(invalid("PGSSLMODE", format!("is {mode:?}, {why}")));
-            }
-            None if production => TlsMode::VerifyFull,
-            None => TlsMode::Prefer,
-            Some(mode) => mode,
-        };
-        if production && host.starts_with('/') {
-            return Err(invalid(
-                "DB_HOST",
-                format!("is {host:?}, a socket, and production needs TLS"),
-            ));
-        }
-        let mut root_certificates = optional("PGSSLROOTCERT")?;
-        if root_certificates.as_deref() == Some("system") {
-            if tls != TlsMode::VerifyFull {
-                return Err(invalid(
-                    "PGSSLMODE",
-                    "is too weak for PGSSLROOTCERT=system: use verify-full",
-                ));
-            }
-            root_certificates = None;
-        }
-        let (login, slot_names) = if production {
-            let aws = AwsSettings::read()?;
-            (Login::IamToken(aws.clone()), SlotSource::Parameter(aws))
-        } else {
-            let password = secret("POSTGRES_PASSWORD")?
-                .map(|text| Secret::new(text.expose().trim().to_owned()));
-            let password = password.filter(|password| !password.expose().is_empty());
-            (Login::Password(password), SlotSource::Variable(raw("FL_KIT_SLOT_NAMES")))
-        };
+        let (tls, root_certificates) = tls(production)?;
         let mut hub_shared = Vec::new();
         for key in HUB_SHARED.split_whitespace() {
-            hub_shared.extend(secret(key)?.map(|value| (key, value)));
+            hub_shared.extend(optional(key)?.map(|value| (key, Secret::new(value))));
         }
         Ok(Settings {
-            hub: HubSettings {
-                host,
-                port: number
-                    .ok_or_else(|| invalid("DB_PORT", format!("is {port:?}, not a port number")))?,
-                user: required("POSTGRES_USER")?,
-                database: required("POSTGRES_DB")?,
-                login,
-                tls,
-                root_certificates,
+            host,
+            port: number.ok_or_else(|| invalid("DB_PORT", &port, "not a port number"))?,
+            user: required("POSTGRES_USER")?,
+            database: required("POSTGRES_DB")?,
+            // libpq, too, knows no TLS on a Unix socket.
+            tls: if on_socket { TlsMode::Disable } else { tls },
+            root_certificates,
+            stage: if production {
+                Stage::Production(AwsSettings::read()?)
+            } else {
+                let password = optional("POSTGRES_PASSWORD")?.map(Secret::new);
+                let slot_names = raw("FL_KIT_SLOT_NAMES");
+                Stage::Development { password: password.and_then(Secret::trimmed), slot_names }
             },
             hub_shared: HubShared(hub_shared),
-            slot_names,
         })
     }
 }
@@ -170,7 +106,7 @@ impl AwsSettings {
     pub fn read() -> Result<AwsSettings, Failure> {
         let region = required("AWS_REGION")?;
         if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-            return Err(invalid("AWS_REGION", format!("is {region:?}, not a region's name")));
+            return Err(invalid("AWS_REGION", &region, "not a region's name"));
         }
         let endpoint = match endpoint("AWS_ENDPOINT_URL_SSM")? {
             None => endpoint("AWS_ENDPOINT_URL")?,
@@ -187,7 +123,35 @@ impl AwsSettings {
 /// # Errors
 /// It names no level.
 pub fn log_level() -> Result<LevelFilter, Failure> {
-    Ok(one_of("LOG_LEVEL", LOG_LEVELS, str::to_ascii_uppercase)?.unwrap_or(LevelFilter::Info))
+    let levels = [
+        ("DEBUG", LevelFilter::Debug),
+        ("INFO", LevelFilter::Info),
+        ("WARNING", LevelFilter::Warn),
+        ("ERROR", LevelFilter::Error),
+        // There is no level above an error here.
+        ("CRITICAL", LevelFilter::Error),
+    ];
+    Ok(one_of("LOG_LEVEL", &levels, str::to_ascii_uppercase)?.unwrap_or(LevelFilter::Info))
+}
+
+/// libpq's `PGSSLMODE` and `PGSSLROOTCERT`, and no weaker mode than production allows.
+fn tls(production: bool) -> Result<(TlsMode, Option<String>), Failure> {
+    let weak = [("disable", TlsMode::Disable), ("prefer", TlsMode::Prefer)];
+    let strong = [
+        ("require", TlsMode::Require),
+        ("verify-ca", TlsMode::VerifyCa),
+        ("verify-full", TlsMode::VerifyFull),
+    ];
+    let modes = if production { strong.to_vec() } else { [&weak[..], &strong].concat() };
+    let default = if production { TlsMode::VerifyFull } else { TlsMode::Prefer };
+    let mode = one_of("PGSSLMODE", &modes, str::to_owned)?.unwrap_or(default);
+    match optional("PGSSLROOTCERT")? {
+        Some(system) if system == "system" && mode == TlsMode::VerifyFull => Ok((mode, None)),
+        Some(system) if system == "system" => {
+            Err(invalid("PGSSLROOTCERT", &system, "not allowed below PGSSLMODE=verify-full"))
+        }
+        file => Ok((mode, file)),
+    }
 }
 
 fn endpoint(variable: &str) -> Result<Option<String>, Failure> {
@@ -196,11 +160,22 @@ fn endpoint(variable: &str) -> Result<Option<String>, Failure> {
     };
     let url = url.trim_end_matches('/');
     let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let is_host = |host: &str| {
+        let (name, port) = match host.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => (name, port),
+            _ => (host, "443"),
+        };
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+        let ipv6 = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+        let known = match ipv6 {
+            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+            None => !name.is_empty() && name.bytes().all(plain),
+        };
+        known && port.parse::<u16>().is_ok()
+    };
     match host {
-        Some(host) if !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ']) => {
-            Ok(Some(url.to_owned()))
-        }
-        _ => Err(invalid(variable, format!("is {url:?}, not http(s)://HOST[:PORT]"))),
+        Some(host) if is_host(host) => Ok(Some(url.to_owned())),
+        _ => Err(invalid(variable, url, "not http(s)://HOST[:PORT]")),
     }
 }
 
@@ -212,12 +187,13 @@ fn one_of<T: Copy>(
     let Some(value) = optional(variable)? else {
         return Ok(None);
     };
-    let known = words.iter().find(|(word, _)| fold(&value) == *word);
-    let unknown = || {
-        let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-        invalid(variable, format!("is {value:?}, not one of {}", words.join(", ")))
-    };
-    known.map(|(_, meaning)| Some(*meaning)).ok_or_else(unknown)
+    match words.iter().find(|(word, _)| fold(&value) == *word) {
+        Some((_, meaning)) => Ok(Some(*meaning)),
+        None => {
+            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            Err(invalid(variable, &value, &format!("not one of {}", words.join(", "))))
+        }
+    }
 }
 
 fn raw(variable: &str) -> Option<OsString> {
@@ -225,24 +201,19 @@ fn raw(variable: &str) -> Option<OsString> {
 }
 
 fn optional(variable: &str) -> Result<Option<String>, Failure> {
-    let value = raw(variable);
     // The value is not named: this serves secrets, too.
-    value
-        .map(|value| value.into_string().map_err(|_| invalid(variable, "is not UTF-8")))
-        .transpose()
-}
-
-fn secret(variable: &str) -> Result<Option<Secret>, Failure> {
-    Ok(optional(variable)?.map(Secret::new))
+    let not_utf8 = |_| unusable(format!("{variable} is not UTF-8"), variable);
+    raw(variable).map(|value| value.into_string().map_err(not_utf8)).transpose()
 }
 
 fn required(variable: &str) -> Result<String, Failure> {
-    optional(variable)?.ok_or_else(|| invalid(variable, "is not set"))
+    optional(variable)?.ok_or_else(|| unusable(format!("{variable} is not set"), variable))
 }
 
-fn invalid(variable: &str, problem: impl AsRef<str>) -> Failure {
-    Failure::new(
-        format!("{variable} {}", problem.as_ref()),
-        format!("set {variable} and run again"),
-    )
+fn invalid(variable: &str, value: &str, problem: &str) -> Failure {
+    unusable(format!("{variable} is {value:?}, {problem}"), variable)
+}
+
+fn unusable(what: String, variable: &str) -> Failure {
+    Failure::new(what, format!("set {variable} and run again"))
 }

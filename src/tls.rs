@@ -9,26 +9,29 @@ use std::pin::Pin;
 use native_tls::{Certificate, TlsConnector};
 use postgres::Socket;
 use postgres::tls::{MakeTlsConnect, TlsConnect};
+use postgres_native_tls::TlsStream;
 
-use crate::settings::TlsMode;
+use crate::settings::{Settings, TlsMode};
 
 /// Makes TLS streams. Only when the server has agreed to TLS: building a connector loads the
 /// system's authorities, which takes longer than a whole registration.
 #[derive(Clone)]
 pub struct Tls {
-    /// What is asked for.
-    pub mode: TlsMode,
-    /// The authorities that are trusted, instead of the system's.
-    pub root_certificates: Option<String>,
-    /// The host that was asked for.
-    pub host: String,
+    mode: TlsMode,
+    root_certificates: Option<String>,
+    host: String,
 }
 
 /// What goes wrong, in words.
 type Refusal = Box<dyn std::error::Error + Send + Sync>;
-type Stream = postgres_native_tls::TlsStream<Socket>;
 
 impl Tls {
+    /// What the settings ask for.
+    pub fn new(settings: &Settings) -> Tls {
+        let Settings { tls, root_certificates, host, .. } = settings;
+        Tls { mode: *tls, root_certificates: root_certificates.clone(), host: host.clone() }
+    }
+
     fn connector(&self) -> Result<TlsConnector, Refusal> {
         let mut builder = TlsConnector::builder();
         let verify = match self.mode {
@@ -40,12 +43,12 @@ impl Tls {
         builder.danger_accept_invalid_certs(!verify);
         builder.danger_accept_invalid_hostnames(self.mode != TlsMode::VerifyFull);
         if let Some(path) = self.root_certificates.as_ref().filter(|_| verify) {
-            let unusable = |why: String| format!("PGSSLROOTCERT {path:?} cannot be used: {why}");
-            let pem = fs::read(path).map_err(|error| unusable(error.to_string()))?;
+            let unusable = |why: &str| format!("PGSSLROOTCERT {path:?} cannot be used: {why}");
+            let pem = fs::read(path).map_err(|error| unusable(&error.to_string()))?;
             let authorities =
-                Certificate::stack_from_pem(&pem).map_err(|error| unusable(error.to_string()))?;
+                Certificate::stack_from_pem(&pem).map_err(|error| unusable(&error.to_string()))?;
             if authorities.is_empty() {
-                return Err(unusable("it holds no certificate".to_owned()).into());
+                return Err(unusable("it holds no certificate").into());
             }
             builder.disable_built_in_roots(true);
             for authority in authorities {
@@ -57,7 +60,7 @@ impl Tls {
 }
 
 impl MakeTlsConnect<Socket> for Tls {
-    type Stream = Stream;
+    type Stream = TlsStream<Socket>;
     type TlsConnect = Tls;
     type Error = Refusal;
 
@@ -67,9 +70,9 @@ impl MakeTlsConnect<Socket> for Tls {
 }
 
 impl TlsConnect<Socket> for Tls {
-    type Stream = Stream;
+    type Stream = TlsStream<Socket>;
     type Error = Refusal;
-    type Future = Pin<Box<dyn Future<Output = Result<Stream, Refusal>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Stream, Refusal>> + Send>>;
 
     fn connect(self, socket: Socket) -> Self::Future {
         Box::pin(async move {

@@ -32,7 +32,7 @@ fn the_kit_goes_into_one_secure_string_and_stdout_gets_only_its_name() {
     assert!(head.contains("/eu-west-2/ssm/aws4_request"), "{head}");
     let description = body["Description"].as_str().unwrap();
     assert!(
-        description.contains("phemeral trust-kit hand-off")
+        description.contains("Ephemeral trust-kit hand-off, to be deleted after reading")
             && description.contains("deleted after reading")
     );
     let mut rest = body.clone();

@@ -1,4 +1,4 @@
-//! README, "ECS": deploy/ecs.sh with the real AWS CLI against moto's SSM, ECS and logs. Only
+//! README, "In production": deploy/ecs.sh with the real AWS CLI against moto's SSM, ECS and logs. Only
 //! `ecs run-task` and its wait are stood in for, by something that runs the real program with the
 //! task's overrides and writes its output to the log stream.
 
@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use crate::end_to_end::{Moto, boto3, python};
-use crate::support::{Cut, Hub, Proxy, root, run::PROGRAM};
+use crate::end_to_end::{Moto, boto3};
+use crate::support::{Cut, Hub, Proxy, python, root, run::PROGRAM};
 
 /// The stand-in for `aws`: everything but the task goes to the real one.
 const AWS: &str = r#"#!/bin/sh

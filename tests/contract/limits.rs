@@ -63,8 +63,22 @@ fn the_name_of_a_registration_that_does_not_end_is_waited_for_at_most_thirty_sec
     run.says(
         "cannot open the registration: canceling statement due to lock timeout (SQLSTATE 55P03)",
     )
-    .says("who holds the lock");
+    .says("next: find who holds the lock in the hub's pg_stat_activity, and run again");
     drop(holder);
+    hub.assert_untouched();
+}
+
+#[test]
+fn slots_that_stay_locked_are_waited_for_at_most_thirty_seconds() {
+    let mut hub = Hub::with_slots(&["Trust_1"]);
+    let mut other = hub.session();
+    let mut transaction = other.transaction().unwrap();
+    transaction.execute("SELECT FROM fl_kit_slot FOR UPDATE", &[]).unwrap();
+    let run = hub.program(&NEW).arg("-v").run().fails().within(35);
+    run.says("DEBUG waiting for the slots that other registrations hold").says(
+        "cannot wait for a free slot: canceling statement due to lock timeout (SQLSTATE 55P03)",
+    );
+    transaction.rollback().unwrap();
     hub.assert_untouched();
 }
 

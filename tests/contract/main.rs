@@ -12,10 +12,12 @@ mod command_line;
 mod commit;
 mod delivery_ssm;
 mod delivery_stdout;
+mod documents;
 mod ecs;
 mod empty_root;
 mod end_to_end;
 mod environment;
+mod frozen;
 mod limits;
 mod makefile;
 mod production;
@@ -23,4 +25,5 @@ mod registration;
 mod regressions;
 mod secrets;
 mod slots;
+#[path = "../support/mod.rs"]
 mod support;

@@ -15,9 +15,16 @@ impl Checkout {
     fn new(name: &str) -> Checkout {
         let dir = std::env::temp_dir().join(format!("checkout-{name}-{}", std::process::id()));
         fs::create_dir_all(dir.join("target/release")).unwrap();
-        for entry in
-            ["Cargo.toml", "Cargo.lock", "Makefile", ".env.development", "src", "sql", "deploy"]
-        {
+        for entry in [
+            "Cargo.toml",
+            "Cargo.lock",
+            "Makefile",
+            ".env.development",
+            "doc",
+            "src",
+            "sql",
+            "deploy",
+        ] {
             let copied =
                 Command::new("cp").arg("-R").arg(root().join(entry)).arg(&dir).status().unwrap();
             assert!(copied.success());

@@ -9,9 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{LazyLock, Mutex};
 
-use crate::end_to_end::python;
 use crate::support::hub::Cluster;
-use crate::support::{Answer, Cut, Hub, Program, Proxy, Ssm, certificates, eventually};
+use crate::support::{Answer, Cut, Hub, Program, Proxy, Ssm, certificates, eventually, python};
 
 const NEW: [&str; 4] = ["--name", "A", "--code", "GSTT"];
 
@@ -171,17 +170,17 @@ fn weak_modes_sockets_and_missing_settings_are_refused() {
     let mut hub = Hub::on(&TLS.cluster);
     for mode in ["disable", "prefer"] {
         let run = production(&hub, &NEW).env("PGSSLMODE", mode).run().fails();
-        run.says(&format!("PGSSLMODE is \"{mode}\", which production refuses"));
+        run.says(&format!("PGSSLMODE is \"{mode}\", not one of require, verify-ca, verify-full"));
     }
     let run = production(&hub, &NEW).env("DB_HOST", "/var/run/postgresql").run().fails();
-    run.says("DB_HOST is \"/var/run/postgresql\", a socket, and production needs TLS");
+    run.says("DB_HOST is \"/var/run/postgresql\", not a host that can be reached over TLS");
     production(&hub, &NEW).without("AWS_REGION").run().fails().says("AWS_REGION is not set");
     let run = production(&hub, &NEW)
         .env("PGSSLROOTCERT", "system")
         .env("PGSSLMODE", "require")
         .run()
         .fails();
-    run.says("PGSSLMODE is too weak for PGSSLROOTCERT=system");
+    run.says("PGSSLROOTCERT is \"system\", not allowed below PGSSLMODE=verify-full");
     let run = production(&hub, &NEW)
         .without("AWS_ACCESS_KEY_ID")
         .env("HOME", "/nonexistent")
@@ -201,14 +200,14 @@ fn a_certificate_a_host_name_or_a_file_that_is_wrong_is_named_with_what_to_set()
     let wrong =
         |variable: &str, value: &Path| production(&hub, &NEW).env(variable, value).run().fails();
     let run = wrong("PGSSLROOTCERT", &TLS.files.join("other.crt"));
-    run.says("certificate verify failed").says("next: set PGSSLROOTCERT to the authorities");
+    run.says("certificate verify failed").says("next: set PGSSLROOTCERT to a PEM file of the authorities that signed the hub's certificate (RDS: AWS's global-bundle.pem), or install the system's CA bundle");
     let run = wrong("DB_HOST", Path::new("127.0.0.1"));
     run.says("certificate verify failed")
         .says("mismatch")
         .says("next: set DB_HOST to a name that the hub's certificate holds");
     let run = wrong("PGSSLROOTCERT", &TLS.files.join("none.crt"));
     run.says("none.crt\" cannot be used: No such file or directory")
-        .says("next: set PGSSLROOTCERT to a PEM file");
+        .says("next: set PGSSLROOTCERT to a PEM file of the authorities that signed the hub's certificate");
     let run = wrong("PGSSLROOTCERT", &TLS.files.join("pg_hba.conf"));
     run.says("pg_hba.conf\" cannot be used: it holds no certificate")
         .says("next: set PGSSLROOTCERT to a PEM file");
@@ -278,7 +277,7 @@ fn a_server_without_tls_gets_no_token_in_any_mode() {
             .says("next: turn on TLS at the hub's database");
     }
     // The request for TLS, and nothing after it.
-    assert_eq!(seen.round_trips.load(std::sync::atomic::Ordering::SeqCst), 3);
+    assert_eq!(seen.passed.load(std::sync::atomic::Ordering::SeqCst), 3);
     hub.assert_untouched();
 }
 
@@ -320,12 +319,12 @@ fn slot_names_that_cannot_be_read_from_ssm_are_logged_with_what_to_run_and_count
     };
     fails(Ssm::new())
         .says("ParameterNotFound")
-        .says("aws ssm put-parameter --name /flip/fl_kit_slot_names");
+        .says("create it: aws ssm put-parameter --type String --value '[\"Trust_1\"]' --name /flip/fl_kit_slot_names");
     let denied =
         Answer::Refuse(400, "AccessDeniedException", "not authorized to perform: ssm:GetParameter");
     fails(Ssm::new().script(&[denied]))
         .says("not authorized")
-        .says("allow the role ssm:GetParameter");
+        .says("ssm:GetParameter on the slot names");
     let malformed = Ssm::new();
     malformed.store("/flip/fl_kit_slot_names", "Trust_1,Trust_2");
     fails(malformed).says("it is not a JSON list of strings");

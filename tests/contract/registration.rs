@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Answer, Cut, Hub, Proxy, Ssm, eventually};
+use crate::support::{Answer, Hub, Ssm, Wire, eventually};
 
 const NEW: [&str; 4] = ["--name", "A", "--code", "GSTT"];
 
@@ -239,7 +239,7 @@ fn another_unique_index_that_refuses_the_trust_is_reported_as_such() {
     hub.execute("CREATE UNIQUE INDEX ON trust (code); CREATE UNIQUE INDEX ON trust (lower(name))");
     hub.program(&NEW).run().full_kit();
     for other in [["--name", "B", "--code", "GSTT"], ["--name", "a", "--code", "X"]] {
-        hub.program(&other).run().fails().says("a unique index of the hub refuses the trust");
+        hub.program(&other).run().fails().says("a unique index refuses the trust");
     }
     assert_eq!(hub.count("trust"), 1);
     assert_eq!(hub.count("fl_kit_slot WHERE assigned_to_trust_id IS NOT NULL"), 1);
@@ -300,14 +300,15 @@ fn heartbeats_go_on_while_the_delivery_hangs() {
 #[test]
 fn a_registration_takes_three_round_trips_after_the_login_and_a_skip_two() {
     let hub = Hub::new();
-    let count = |arguments: &[&str]| {
-        let proxy = Proxy::new(Cut::Never, true);
-        proxy.serve(hub.program(arguments)).env("PGSSLMODE", "disable").run().exits(0);
-        proxy.round_trips.load(std::sync::atomic::Ordering::SeqCst)
+    let wire = Wire::to(hub.cluster.port(), Duration::ZERO);
+    let round_trips = || {
+        let program = hub.program(&NEW).env("DB_PORT", wire.port.to_string());
+        program.env("PGSSLMODE", "disable").run().exits(0);
+        wire.round_trips()
     };
-    // The login's three messages (startup, SCRAM's two) and the goodbye are no statements.
-    assert_eq!(count(&NEW) - 4, 3);
-    assert_eq!(count(&NEW) - 4, 2);
+    // The login has three of its own: start-up, and two of SCRAM.
+    assert_eq!(round_trips(), (3, 3));
+    assert_eq!(round_trips(), (3, 2));
 }
 
 #[test]
@@ -339,29 +340,9 @@ fn a_statement_that_the_hub_refuses_leaves_nothing_and_shows_the_hubs_words() {
 #[test]
 fn the_optional_indexes_can_be_built_twice_and_are_refused_where_names_are_doubled() {
     let mut hub = Hub::new();
-    let psql = |hub: &Hub| {
-        let env = &Hub::cluster().env;
-        let output = std::process::Command::new("psql")
-            .args([
-                "-X",
-                "-q",
-                "-h",
-                &env["DB_HOST"],
-                "-p",
-                &env["DB_PORT"],
-                "-U",
-                &env["POSTGRES_USER"],
-            ])
-            .args(["-d", &hub.database, "-f"])
-            .arg(crate::support::root().join("sql/indexes.sql"))
-            .env("PGPASSWORD", &env["POSTGRES_PASSWORD"])
-            .output()
-            .unwrap();
-        (output.status.success(), String::from_utf8(output.stderr).unwrap())
-    };
     let valid = "SELECT count(*) FROM pg_index WHERE indisvalid AND indexrelid::regclass::text IN ('trust_name_unique', 'fl_kit_slot_free')";
     hub.execute("INSERT INTO trust (id, name, created_at) SELECT gen_random_uuid(), 'St. Mary''s', now() FROM generate_series(1, 2)");
-    let (done, said) = psql(&hub);
+    let (done, said) = hub.build_indexes();
     assert!(
         !done
             && said.contains(
@@ -378,7 +359,7 @@ fn the_optional_indexes_can_be_built_twice_and_are_refused_where_names_are_doubl
     );
     hub.execute("DELETE FROM trust");
     for _ in 0..2 {
-        let (done, said) = psql(&hub);
+        let (done, said) = hub.build_indexes();
         assert!(done, "{said}");
         assert_eq!(hub.value::<i64>(valid), 2);
     }
@@ -395,4 +376,26 @@ fn the_lock_of_a_name_is_gone_when_the_run_ends() {
     }
     assert!(start.elapsed() < Duration::from_secs(20), "a run waited for the one before");
     hub.assert_untouched();
+}
+
+#[test]
+fn a_trust_whose_kit_is_lost_is_deleted_by_the_script_and_registered_anew() {
+    let mut hub = Hub::new();
+    let lost = hub.program(&["--name", "A", "--code", "A"]).run().full_kit();
+    let id = format!("trust_id={}", lost[0]["trust_id"].as_str().unwrap());
+    // Something of the hub's that refers to the trust stands in the way, and nothing changes.
+    hub.execute("CREATE TABLE project AS SELECT id AS trust_id FROM trust");
+    hub.execute("ALTER TABLE project ADD FOREIGN KEY (trust_id) REFERENCES trust (id)");
+    let (done, said) = hub.psql("sql/delete_trust.sql", &["-v", &id]);
+    assert!(!done && said.contains("violates foreign key constraint"), "{said}");
+    hub.assert_registered(&lost);
+    hub.execute("DROP TABLE project");
+    let (done, said) = hub.psql("sql/delete_trust.sql", &["-v", &id]);
+    assert!(done, "{said}");
+    assert_eq!(hub.count("trust"), 0);
+    assert_eq!(hub.count("trusts_audit WHERE action = 'DELETED'"), 1);
+    assert_eq!(hub.count("fl_kit_slot WHERE assigned_at IS NOT NULL"), 0);
+    let anew = hub.program(&["--name", "A", "--code", "A"]).run().full_kit();
+    assert_ne!(anew[0]["trust_id"], lost[0]["trust_id"]);
+    hub.assert_registered(&anew);
 }

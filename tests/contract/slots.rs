@@ -105,6 +105,25 @@ fn names_that_cannot_be_read_or_used_are_logged_and_count_as_none() {
 }
 
 #[test]
+fn slots_that_the_hub_does_not_take_register_nothing() {
+    let mut hub = Hub::with_slots(&[]);
+    hub.execute("ALTER TABLE fl_kit_slot ADD CHECK (slot_name <> 'Trust_1')");
+    let run = hub.program(&NEW).env("FL_KIT_SLOT_NAMES", r#"["Trust_1"]"#).run().fails();
+    run.says("cannot add the configured slots: new row for relation");
+    hub.assert_untouched();
+}
+
+#[test]
+fn a_slot_name_that_no_index_takes_is_left_out() {
+    let hub = Hub::with_slots(&[]);
+    let long: String = (0..9000).map(|i| char::from(b'a' + (i * i % 23) as u8)).collect();
+    let names = format!(r#"["{long}","Trust_1"]"#);
+    let run = hub.program(&NEW).env("FL_KIT_SLOT_NAMES", names).run();
+    run.full_kit();
+    run.says("cannot be used; it is left out");
+}
+
+#[test]
 fn slots_added_by_a_registration_that_fails_are_not_there() {
     let mut hub = Hub::with_slots(&[]);
     hub.execute("ALTER TABLE trusts_audit ADD CHECK (trust_name <> 'A')");
@@ -112,6 +131,7 @@ fn slots_added_by_a_registration_that_fails_are_not_there() {
         .env("FL_KIT_SLOT_NAMES", r#"["Trust_1"]"#)
         .run()
         .fails()
+        .says("cannot find or register the trust: new row for relation")
         .says("violates check constraint");
     hub.assert_untouched();
     assert_eq!(slots(&mut hub), "");
@@ -140,6 +160,64 @@ fn a_run_waits_for_slots_that_registrations_under_way_have_locked() {
     transaction.commit().unwrap();
     run.wait().fails().says("no free FL kit slot");
     assert_eq!(hub.count("trust"), 1);
+}
+
+/// Two runs that held such locks and waited for each other were a deadlock.
+#[test]
+fn a_run_that_waits_for_a_slot_holds_none_that_was_taken_before_its_eyes() {
+    let mut hub = Hub::with_slots(&["Trust_1", "Trust_2"]);
+    // Whoever reads that trust stops at the gate, with a snapshot that is growing old.
+    hub.execute(
+        "INSERT INTO trust (id, name, created_at) VALUES (gen_random_uuid(), 'Old', now());
+         ALTER TABLE trust RENAME TO trusts;
+         CREATE FUNCTION gate() RETURNS boolean LANGUAGE sql COST 0.001 AS
+             $$ SELECT pg_advisory_xact_lock_shared(1) IS NOT NULL $$;
+         CREATE VIEW trust AS SELECT * FROM trusts WHERE gate()",
+    );
+    let (mut keeper, mut other) = (hub.session(), hub.session());
+    keeper.execute("SELECT pg_advisory_lock(1)", &[]).unwrap();
+    let run = hub.program(&NEW).spawn();
+    eventually("the run stands at the gate", || hub.waiting() == 1);
+    hub.execute("UPDATE fl_kit_slot SET assigned_to_trust_id = (SELECT id FROM trusts) WHERE slot_number = 2");
+    let mut transaction = other.transaction().unwrap();
+    transaction.execute("SELECT FROM fl_kit_slot WHERE slot_number = 1 FOR UPDATE", &[]).unwrap();
+    keeper.execute("SELECT pg_advisory_unlock(1)", &[]).unwrap();
+    eventually("the run waits for the first slot", || {
+        hub.runs("wait_event_type = 'Lock' AND query LIKE '%wait until%'") == 1
+    });
+    transaction
+        .execute("SELECT FROM fl_kit_slot WHERE slot_number = 2 FOR UPDATE NOWAIT", &[])
+        .expect("the second slot is locked");
+    transaction.rollback().unwrap();
+    assert_eq!(run.wait().full_kit()[0]["fl_kit_slot"], "Trust_1");
+}
+
+#[test]
+fn a_run_that_waits_for_a_second_slot_does_not_hold_the_first_one_that_it_lost() {
+    let mut hub = Hub::with_slots(&["Trust_1", "Trust_2"]);
+    hub.execute(
+        "INSERT INTO trust (id, name, created_at) VALUES (gen_random_uuid(), 'Old', now())",
+    );
+    let (mut winner, mut other) = (hub.session(), hub.session());
+    let mut winner = winner.transaction().unwrap();
+    let take = "UPDATE fl_kit_slot SET assigned_to_trust_id = (SELECT id FROM trust) WHERE slot_number = 1";
+    winner.execute(take, &[]).unwrap();
+    let mut other = other.transaction().unwrap();
+    let row = other
+        .query_one("SELECT pg_backend_pid() FROM fl_kit_slot WHERE slot_number = 2 FOR UPDATE", &[])
+        .unwrap();
+    let other_pid: i32 = row.get(0);
+    let run = hub.program(&NEW).spawn();
+    eventually("the run waits for the first slot", || hub.waiting() == 1);
+    winner.commit().unwrap();
+    eventually("the run waits for the second slot", || {
+        hub.runs(&format!("pg_blocking_pids(pid) = ARRAY[{other_pid}]")) == 1
+    });
+    other
+        .execute("SELECT FROM fl_kit_slot WHERE slot_number = 1 FOR UPDATE NOWAIT", &[])
+        .expect("the first slot is locked");
+    other.rollback().unwrap();
+    assert_eq!(run.wait().full_kit()[0]["fl_kit_slot"], "Trust_2");
 }
 
 #[test]

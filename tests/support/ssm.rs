@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::Program;
 
 /// What to do with the next request.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Answer {
     /// Store it and say so.
     Store,
@@ -36,6 +36,7 @@ pub enum Answer {
 struct State {
     script: VecDeque<Answer>,
     always: Option<Answer>,
+    verdicts: Option<Answer>,
     requests: Vec<(String, Value)>,
     parameters: HashMap<String, Vec<String>>,
     released: bool,
@@ -44,6 +45,12 @@ struct State {
 pub struct Ssm {
     port: u16,
     state: Arc<(Mutex<State>, Condvar)>,
+}
+
+impl Default for Ssm {
+    fn default() -> Ssm {
+        Ssm::new()
+    }
 }
 
 impl Ssm {
@@ -71,6 +78,16 @@ impl Ssm {
     pub fn always(self, answer: Answer) -> Ssm {
         self.state.0.lock().unwrap().always = Some(answer);
         self
+    }
+
+    /// Every such request that puts `[]` gets this one.
+    pub fn verdicts(self, answer: Answer) -> Ssm {
+        self.state.0.lock().unwrap().verdicts = Some(answer);
+        self
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     pub fn url(&self) -> String {
@@ -124,7 +141,8 @@ fn serve(mut stream: TcpStream, shared: &(Mutex<State>, Condvar)) {
     let answer = {
         let mut state = shared.0.lock().unwrap();
         state.requests.push((head, body.clone()));
-        let always = state.always.clone();
+        let verdict = state.verdicts.clone().filter(|_| body["Value"] == "[]");
+        let always = verdict.or_else(|| state.always.clone());
         state.script.pop_front().or(always).unwrap_or(Answer::Store)
     };
     let store = || {

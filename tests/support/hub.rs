@@ -29,6 +29,11 @@ impl Cluster {
     /// A process that waits for this one's end, however it ends, stops the server and removes
     /// its files.
     pub fn start(dir: PathBuf, options: &str) -> Cluster {
+        Cluster::start_in(&[], dir, options)
+    }
+
+    /// The same with the command that starts it behind another one, such as `env`.
+    pub fn start_in(around: &[&str], dir: PathBuf, options: &str) -> Cluster {
         let script = root().join("deploy/hub.sh");
         let sweeper = Command::new("sh")
             .args(["-c", "cat; exec \"$0\" remove \"$1\" >/dev/null 2>&1"])
@@ -41,8 +46,10 @@ impl Cluster {
             .unwrap();
         // Its stdin is held open until the process ends.
         std::mem::forget(sweeper);
-        let started = Command::new(&script)
-            .arg("start")
+        let script = script.to_str().unwrap();
+        let command = [around, &[script, "start"]].concat();
+        let started = Command::new(command[0])
+            .args(&command[1..])
             .arg(&dir)
             .env("HUB_OPTIONS", options)
             .output()
@@ -57,6 +64,43 @@ impl Cluster {
         Cluster { env: env.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(), dir }
     }
 
+    /// A cluster of the test's own, for what others would not survive.
+    pub fn own(name: &str, around: &[&str]) -> &'static Cluster {
+        let dir = format!("register-trust-{}-{name}", std::process::id());
+        let cluster = Cluster::start_in(around, std::env::temp_dir().join(dir), OPTIONS);
+        Box::leak(Box::new(cluster))
+    }
+
+    /// The server's folder.
+    pub fn data(&self) -> PathBuf {
+        let home = std::fs::read_to_string(self.dir.join("home")).unwrap();
+        PathBuf::from(home.trim()).join("data")
+    }
+
+    /// Runs a command as the server's own user; whether it succeeds.
+    pub fn as_server(&self, command: &[&str]) -> bool {
+        let script = "cd /; if [ $(id -u) = 0 ]; then
+                as=$(stat -c 'setpriv --reuid %u --regid %g --clear-groups' \"$0\")
+            fi
+            exec $as \"$@\"";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).arg(self.data()).args(command);
+        shell.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+    }
+
+    /// What `pg_ctl` does; a server that it starts has its port again.
+    pub fn pg_ctl(&self, arguments: &str) -> bool {
+        let bin = Command::new(root().join("deploy/need.sh")).arg("postgres").output().unwrap();
+        let pg_ctl = format!("{}/pg_ctl", String::from_utf8(bin.stdout).unwrap().trim());
+        let (data, port) = (self.data(), self.port());
+        let options = format!(
+            "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' {OPTIONS}"
+        );
+        let (data, log) = (data.to_str().unwrap(), data.join("log"));
+        let fixed = [&pg_ctl, "-s", "-w", "-D", data, "-l", log.to_str().unwrap(), "-o", &options];
+        self.as_server(&[&fixed[..], &arguments.split(' ').collect::<Vec<_>>()].concat())
+    }
+
     pub fn is_root() -> bool {
         Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
     }
@@ -66,15 +110,19 @@ impl Cluster {
     }
 
     pub fn connect(&self, database: &str) -> Client {
+        self.try_connect(database).unwrap()
+    }
+
+    fn try_connect(&self, database: &str) -> Result<Client, postgres::Error> {
         let mut config = Config::new();
         config.host(&self.env["DB_HOST"]).port(self.port()).user(&self.env["POSTGRES_USER"]);
         config.password(&self.env["POSTGRES_PASSWORD"]).dbname(database);
-        config.connect(NoTls).unwrap()
+        config.connect(NoTls)
     }
 }
 
 pub struct Hub {
-    cluster: &'static Cluster,
+    pub cluster: &'static Cluster,
     pub database: String,
     pub admin: Client,
 }
@@ -109,6 +157,15 @@ impl Hub {
         hub
     }
 
+    /// Adds those of the slots `Trust_1` to `Trust_<slots>` that are not there.
+    pub fn fill_pool(&mut self, slots: usize) {
+        self.execute(&format!(
+            "INSERT INTO fl_kit_slot (slot_name, slot_number)
+             SELECT 'Trust_' || n, n FROM generate_series(1, {slots}) AS n
+                 ON CONFLICT DO NOTHING"
+        ));
+    }
+
     pub fn cluster() -> &'static Cluster {
         &CLUSTER
     }
@@ -120,6 +177,25 @@ impl Hub {
 
     pub fn execute(&mut self, sql: &str) {
         self.admin.batch_execute(sql).unwrap();
+    }
+
+    /// The optional indexes: whether they were built, and what psql said.
+    pub fn build_indexes(&self) -> (bool, String) {
+        self.psql("sql/indexes.sql", &[])
+    }
+
+    /// Runs a script as an operator would, with these further arguments.
+    pub fn psql(&self, script: &str, arguments: &[&str]) -> (bool, String) {
+        let env = &self.cluster.env;
+        let output = Command::new("psql")
+            .args(["-X", "-q", "-h", &env["DB_HOST"], "-p", &env["DB_PORT"]])
+            .args(["-U", &env["POSTGRES_USER"], "-d", &self.database, "-f"])
+            .arg(root().join(script))
+            .args(arguments)
+            .env("PGPASSWORD", &env["POSTGRES_PASSWORD"])
+            .output()
+            .unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
     }
 
     /// The program, told to use this hub.
@@ -141,7 +217,8 @@ impl Hub {
         self.runs("state = 'idle in transaction'")
     }
 
-    fn runs(&mut self, condition: &str) -> i64 {
+    /// How many runs are in that state.
+    pub fn runs(&mut self, condition: &str) -> i64 {
         self.count(&format!(
             "pg_stat_activity WHERE datname = current_database()
                 AND application_name = 'register-trust' AND {condition}"
@@ -215,6 +292,8 @@ impl Hub {
 impl Drop for Hub {
     fn drop(&mut self) {
         let drop = format!("DROP DATABASE {} WITH (FORCE)", self.database);
-        let _ = self.cluster.connect("postgres").batch_execute(&drop);
+        // A test can end with its server down.
+        let _ =
+            self.cluster.try_connect("postgres").and_then(|mut admin| admin.batch_execute(&drop));
     }
 }

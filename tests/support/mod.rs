@@ -1,14 +1,17 @@
-//! What the tests stand on.
+//! What the tests, the proof and the benchmark stand on; each uses its part.
+#![allow(dead_code, unused_imports)]
 
 pub mod hub;
 pub mod proxy;
 pub mod run;
 pub mod ssm;
+pub mod wire;
 
 pub use hub::Hub;
 pub use proxy::{Cut, Proxy};
 pub use run::{Program, Run};
 pub use ssm::{Answer, Ssm};
+pub use wire::Wire;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -16,6 +19,13 @@ use std::time::{Duration, Instant};
 /// The project's root.
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The real Python, with moto and boto3.
+pub fn python() -> PathBuf {
+    let python = root().join("target/python/bin/python");
+    assert!(python.exists(), "{python:?} is not there: run 'make test', which installs it");
+    python
 }
 
 /// Waits until `holds`, and fails after 20 seconds.

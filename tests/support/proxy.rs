@@ -27,8 +27,8 @@ pub enum Cut {
 pub struct Proxy {
     port: u16,
     pub connections: Arc<AtomicU32>,
-    /// Client messages that went to the server and were answered: round trips.
-    pub round_trips: Arc<AtomicU32>,
+    /// What clients sent and the server got, in pieces as they came.
+    pub passed: Arc<AtomicU32>,
     armed: Arc<AtomicBool>,
 }
 
@@ -42,8 +42,8 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let connections = Arc::<AtomicU32>::default();
-        let round_trips = Arc::<AtomicU32>::default();
-        let (count, trips) = (connections.clone(), round_trips.clone());
+        let passed = Arc::<AtomicU32>::default();
+        let (count, trips) = (connections.clone(), passed.clone());
         let done = Arc::new(AtomicBool::new(false));
         let armed = Arc::<AtomicBool>::default();
         let arm = armed.clone();
@@ -60,7 +60,7 @@ impl Proxy {
                 thread::spawn(move || relay(client, server, cut, &armed, &done, &trips));
             }
         });
-        Proxy { port, connections, round_trips, armed }
+        Proxy { port, connections, passed, armed }
     }
 
     pub fn arm(&self) {

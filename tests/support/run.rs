@@ -54,16 +54,23 @@ impl Program {
         self
     }
 
+    /// The environment that it would be called in.
+    pub fn environment(self) -> std::collections::BTreeMap<String, OsString> {
+        self.env.into_iter().collect()
+    }
+
     pub fn spawn(self) -> Running {
+        let arguments = self.arguments.clone();
+        Running { child: self.command().spawn().unwrap(), arguments, start: Instant::now() }
+    }
+
+    /// The call itself, for those who run it in a way of their own.
+    pub fn command(self) -> Command {
         let mut command = Command::new(PROGRAM);
         command.args(&self.arguments).env_clear().envs(self.env);
         command.stdin(Stdio::null()).stderr(Stdio::piped());
         command.stdout(self.stdout.unwrap_or_else(Stdio::piped));
-        Running {
-            child: command.spawn().unwrap(),
-            arguments: self.arguments,
-            start: Instant::now(),
-        }
+        command
     }
 
     pub fn run(self) -> Run {

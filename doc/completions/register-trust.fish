@@ -1,0 +1,12 @@
+# fish completion of register-trust
+
+complete -c register-trust -f
+complete -c register-trust -x -l name -d 'display name of the trust (required)'
+complete -c register-trust -x -l code -d 'short code, such as GSTT; required for a new trust'
+complete -c register-trust -x -l region -d 'NHS region'
+complete -c register-trust -l require-existing -d 'never register: fail if the trust is unknown'
+complete -c register-trust -x -l out-ssm-parameter -d 'put the kit into this SSM parameter (SecureString)'
+complete -c register-trust -s v -l verbose -d 'more log lines; repeat for still more'
+complete -c register-trust -s q -l quiet -d 'errors only'
+complete -c register-trust -s h -l help -d 'print this help'
+complete -c register-trust -s V -l version -d 'print the version'

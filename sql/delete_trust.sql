@@ -1,0 +1,23 @@
+-- Hard-delete a trust whose kit is lost, so that it can be registered anew: its slot comes free,
+-- and the audit says that it was deleted. All or nothing; if another table of the hub refers to
+-- the trust, PostgreSQL refuses and nothing is changed.
+--
+--   psql "$HUB" -v trust_id=6d0d9d8e-3f6e-4b4e-9d6a-0d5c8b9a7f10 -f sql/delete_trust.sql
+\set ON_ERROR_STOP on
+
+BEGIN;
+-- now() becomes the right instant in columns with a time zone and without.
+SET LOCAL TIME ZONE 'UTC';
+
+UPDATE fl_kit_slot
+   SET assigned_to_trust_id = NULL, assigned_at = NULL
+ WHERE assigned_to_trust_id = :'trust_id'::uuid;
+
+INSERT INTO trusts_audit (id, trust_id, trust_name, action, audit_date)
+SELECT gen_random_uuid(), id, name, 'DELETED', now()
+  FROM trust
+ WHERE id = :'trust_id'::uuid;
+
+DELETE FROM trust
+ WHERE id = :'trust_id'::uuid;
+COMMIT;

@@ -1,0 +1,98 @@
+//! The network fails at every message: it cuts, it resets, it freezes, it is slow.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::checker::{Tally, check, say};
+use crate::relay::{Relay, Strike};
+use crate::storm::{Job, every_step, hub, side_by_side};
+use crate::support::{Hub, Ssm, Wire};
+
+#[test]
+fn no_kit_is_lost_when_a_connection_breaks_at_any_message() {
+    for through_ssm in [false, true] {
+        for strike in [Strike::Cut, Strike::Reset] {
+            struck_at_every_message(&[strike], through_ssm, 4);
+        }
+    }
+}
+
+/// All of them wait for the program's own limits: side by side.
+#[test]
+fn no_kit_is_lost_when_a_connection_freezes_at_any_message() {
+    thread::scope(|scope| {
+        for through_ssm in [false, true] {
+            let freeze = [Strike::Hold, Strike::HoldAll];
+            scope.spawn(move || struck_at_every_message(&freeze, through_ssm, 400));
+        }
+    });
+}
+
+fn struck_at_every_message(strikes: &[Strike], through_ssm: bool, at_once: usize) {
+    let ssm = Ssm::new();
+    let (mut hub, steps, undisturbed) = every_step(&ssm, through_ssm);
+    let plans: Vec<_> = strikes
+        .iter()
+        .flat_map(|strike| steps.iter().map(move |step| (*step, *strike)))
+        // Before one and after the one before it is the same thing to a connection that freezes.
+        .filter(|(step, strike)| match strike {
+            Strike::Hold => !step.passed,
+            Strike::HoldAll => step.passed,
+            Strike::Cut | Strike::Reset => true,
+        })
+        .collect();
+    let jobs = plans.iter().enumerate().map(|(n, plan)| {
+        (Job::new(&hub, &ssm, n + 1, n + 1, through_ssm), Relay::new(&ssm, Some(*plan)))
+    });
+    let what =
+        format!("{strikes:?} at every message, {}", if through_ssm { "SSM" } else { "stdout" });
+    let runs = side_by_side(&what, at_once, jobs.collect(), |(job, relay)| {
+        let (program, record) = job.split();
+        let (run, struck) = relay.run(program, |_| {});
+        (run, struck, record, relay)
+    });
+    // The hub has not heard of the ends of the frozen runs: its own limits end what they left.
+    // Only for a session that waits for the rest of a batch of messages PostgreSQL has no limit: it
+    // ends with its connection.
+    let start = Instant::now();
+    while hub.delivering() > 0 {
+        assert!(start.elapsed() < Duration::from_secs(75), "the hub waits for ever");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let mut records = vec![undisturbed];
+    for ((run, struck, record, _), plan) in runs.into_iter().zip(&plans) {
+        assert!(struck, "{plan:?} was not reached{}", run.dump());
+        // Connecting, a statement, the commit's outcome; both puts of SSM.
+        assert!(run.took < Duration::from_secs(75), "{plan:?} has no end{}", run.dump());
+        records.push(record(&run, &ssm));
+    }
+    let tally = check(&mut hub, &records);
+    say(&format!("{what}: {} runs, {tally}", records.len()));
+    // Behind the commit, and where SSM is asked again, they go on.
+    assert!(tally.committed > 1 && tally.committed < records.len(), "{tally}");
+    assert_eq!(tally.ended, 0, "{tally}");
+}
+
+#[test]
+fn a_network_that_is_slow_by_a_second_each_way_is_only_slow() {
+    let (mut hub, ssm) = (hub(10), Ssm::new());
+    // A second in each direction.
+    let ports =
+        [Hub::cluster().port(), ssm.port()].map(|to| Wire::to(to, Duration::from_secs(2)).port);
+    let jobs = [false, true].map(|through_ssm| {
+        let n = usize::from(through_ssm);
+        let mut job = Job::new(&hub, &ssm, n, n, through_ssm);
+        job.program = job.program.env("DB_HOST", "127.0.0.1").env("DB_PORT", ports[0].to_string());
+        job.program = job.program.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", ports[1]));
+        job
+    });
+    let records = side_by_side("slow", 2, jobs.into(), |job: Job| {
+        let (program, record) = job.split();
+        let run = program.run().exits(0);
+        // Four round trips of the login and three more.
+        assert!(run.took > Duration::from_secs(14), "it was not slow{}", run.dump());
+        record(&run, &ssm)
+    });
+    let tally = Tally { runs: 2, committed: 2, ..Tally::default() };
+    assert_eq!(check(&mut hub, &records), tally);
+}

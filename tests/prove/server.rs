@@ -1,0 +1,274 @@
+//! The hub's server fails: it restarts, it is full, it is a standby.
+
+use std::time::Duration;
+
+use crate::checker::{Record, check, say};
+use crate::storm::{Job, side_by_side};
+use crate::support::hub::Cluster;
+use crate::support::{Answer, Cut, Hub, Proxy, Ssm, eventually};
+
+/// Ways for a server to go down.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Down {
+    Fast,
+    Immediate,
+    /// Its log cannot grow any more: PostgreSQL panics.
+    LogFull,
+}
+
+impl Down {
+    fn go(self, cluster: &Cluster, hub: &mut Hub) {
+        match self {
+            Down::Fast => assert!(cluster.pg_ctl("stop -m fast")),
+            Down::Immediate => assert!(cluster.pg_ctl("stop -m immediate")),
+            Down::LogFull => {
+                let pid = std::fs::read_to_string(cluster.data().join("postmaster.pid")).unwrap();
+                let limit =
+                    "for pid in $0 $(pgrep -P $0); do prlimit --fsize=8388608 --pid $pid; done";
+                assert!(cluster.as_server(&["sh", "-c", limit, pid.lines().next().unwrap()]));
+                let fill = "SELECT pg_logical_emit_message(false, 'filler', repeat('x', 20000000))";
+                hub.admin.batch_execute(fill).expect_err("the log has no limit");
+                assert!(cluster.pg_ctl("stop -m immediate") || !cluster.pg_ctl("status"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_server_that_goes_down_during_a_delivery_registers_nothing_and_the_run_finds_that_out() {
+    let cluster = Cluster::own("restarts", &[]);
+    let mut hub = Hub::on(cluster);
+    let (mut records, mut outcomes) = (Vec::new(), Vec::new());
+    for (n, (down, asked_while_down)) in [Down::Fast, Down::Immediate, Down::LogFull]
+        .into_iter()
+        .flat_map(|down| [(down, false), (down, true)])
+        .enumerate()
+    {
+        let ssm = Ssm::new().script(&[Answer::Hold]);
+        let (program, record) = Job::new(&hub, &ssm, n, n, true).split();
+        let running = program.spawn();
+        eventually("the run delivers", || !ssm.requests().is_empty());
+        down.go(cluster, &mut hub);
+        if asked_while_down {
+            ssm.release();
+            // It asks for the outcome, and nobody answers.
+            std::thread::sleep(Duration::from_secs(2));
+        }
+        assert!(cluster.pg_ctl("start"));
+        ssm.release();
+        let run = running.wait();
+        hub.admin = hub.session();
+        outcomes.push((down, asked_while_down, run.dump()));
+        records.push(record(&run, &ssm));
+    }
+    assert_eq!(check(&mut hub, &records).committed, 0);
+    hub.assert_untouched();
+    for (down, asked_while_down, run) in outcomes {
+        assert!(run.contains("the hub did not commit"), "{down:?}, {asked_while_down}{run}");
+    }
+}
+
+/// A crash can take the number of a transaction back that had not written anything to disk yet:
+/// the next one gets it, and its outcome is not the run's.
+#[test]
+fn a_transaction_number_that_is_given_out_again_after_a_crash_is_not_taken_for_the_runs_own() {
+    let cluster = Cluster::own("numbers", &[]);
+    let (mut hub, ssm) = (Hub::on(cluster), Ssm::new().script(&[Answer::Hold]));
+    hub.execute("CHECKPOINT");
+    let (program, first) = Job::new(&hub, &ssm, 0, 0, true).split();
+    let running = program.spawn();
+    eventually("the run delivers", || !ssm.requests().is_empty());
+    assert!(cluster.pg_ctl("stop -m immediate") && cluster.pg_ctl("start"));
+    let (program, second) = Job::new(&hub, &ssm, 1, 1, false).split();
+    let second = second(&program.run().exits(0), &ssm);
+    ssm.release();
+    let first = first(&running.wait(), &ssm);
+    hub.admin = hub.session();
+    assert_eq!(check(&mut hub, &[first, second]).committed, 1);
+}
+
+#[test]
+fn no_kit_is_lost_when_the_server_crashes_again_and_again() {
+    let cluster = Cluster::own("crashes", &[]);
+    let (mut hub, ssm) = (Hub::on(cluster), Ssm::new());
+    hub.fill_pool(400);
+    let jobs: Vec<_> = (0..300).map(|n| Job::new(&hub, &ssm, n, n, n % 2 == 0)).collect();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let records = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(300));
+                assert!(cluster.pg_ctl("stop -m immediate") && cluster.pg_ctl("start"));
+            }
+        });
+        let records = side_by_side("crashes", 4, jobs, |job: Job| {
+            let (program, record) = job.split();
+            record(&program.run(), &ssm)
+        });
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+        records
+    });
+    hub.admin = hub.session();
+    let tally = check(&mut hub, &records);
+    say(&format!("crashes: {} runs, {tally}", tally.runs));
+    assert!(tally.committed > 0 && tally.committed < tally.runs, "{tally}");
+}
+
+/// A role of the hub that is no superuser, for whom limits do not count.
+fn clerk(hub: &mut Hub) -> String {
+    let clerk = format!("clerk_of_{}", hub.database);
+    hub.execute(&format!(
+        "CREATE ROLE {clerk} LOGIN PASSWORD 'clerk' CONNECTION LIMIT 1;
+         GRANT SELECT, INSERT, UPDATE ON trust, fl_kit_slot, trusts_audit TO {clerk}"
+    ));
+    clerk
+}
+
+#[test]
+fn a_hub_without_a_free_connection_registers_nothing() {
+    let mut hub = Hub::new();
+    let (clerk, ssm) = (clerk(&mut hub), Ssm::new().script(&[Answer::Hold]));
+    let job = |n| {
+        let (program, record) = Job::new(&hub, &ssm, n, n, true).split();
+        (program.env("POSTGRES_USER", &clerk).env("POSTGRES_PASSWORD", "clerk"), record)
+    };
+    let [(first, first_record), (second, second_record), (third, third_record)] =
+        [0, 1, 2].map(job);
+    let first = first.spawn();
+    eventually("the first run delivers", || !ssm.requests().is_empty());
+    let second = second.run().exits(1).says("(SQLSTATE 53300); nothing was registered");
+    let second = second.says("next: wait until the hub has connections to spare");
+    ssm.release();
+    let first = first.wait().exits(0);
+    hub.assert_no_session();
+    let third = third.run().exits(0);
+    let records =
+        [first_record(&first, &ssm), second_record(&second, &ssm), third_record(&third, &ssm)];
+    assert_eq!(check(&mut hub, &records).committed, 2);
+}
+
+#[test]
+fn an_outcome_is_asked_for_until_the_hub_has_a_connection_for_it() {
+    for (cut, exit) in [(Cut::After("COMMIT"), 0), (Cut::Before("COMMIT"), 1)] {
+        let mut hub = Hub::new();
+        let clerk = clerk(&mut hub);
+        let (ssm, proxy) = (Ssm::new().script(&[Answer::Hold]), Proxy::new(cut, true));
+        let (program, record) = Job::new(&hub, &ssm, 0, 0, true).split();
+        let program = program.env("POSTGRES_USER", &clerk).env("POSTGRES_PASSWORD", "clerk");
+        let running = proxy.serve(program).spawn();
+        eventually("the run delivers", || !ssm.requests().is_empty());
+        hub.execute(&format!("ALTER ROLE {clerk} CONNECTION LIMIT 0"));
+        ssm.release();
+        let connections = || proxy.connections.load(std::sync::atomic::Ordering::SeqCst);
+        eventually("the run has asked several times", || connections() > 4);
+        hub.execute(&format!("ALTER ROLE {clerk} CONNECTION LIMIT -1"));
+        let run = running.wait().exits(exit);
+        let tally = check(&mut hub, &[record(&run, &ssm)]);
+        assert_eq!(tally.committed, usize::from(exit == 0), "{}", run.dump());
+    }
+}
+
+#[test]
+fn a_standby_registers_nothing_until_it_is_promoted() {
+    let cluster = Cluster::own("standby", &[]);
+    let (mut hub, ssm) = (Hub::on(cluster), Ssm::new());
+    let mut records = Vec::new();
+    let mut run = |hub: &Hub, trust, exit| -> String {
+        let n = records.len();
+        let (program, record) = Job::new(hub, &ssm, trust, n, n % 2 == 0).split();
+        let run = program.run().exits(exit);
+        records.push(record(&run, &ssm));
+        run.stderr
+    };
+    run(&hub, 0, 0);
+    assert!(cluster.pg_ctl("stop -m fast"));
+    std::fs::write(cluster.data().join("standby.signal"), "").unwrap();
+    assert!(cluster.pg_ctl("start"));
+    hub.admin = hub.session();
+    assert!(hub.value::<bool>("SELECT pg_is_in_recovery()"));
+    for trust in [0, 0, 1, 1] {
+        let stderr = run(&hub, trust, 1);
+        assert!(
+            stderr.contains("next: point DB_HOST to the hub's primary, and run again"),
+            "{stderr}"
+        );
+    }
+    assert!(cluster.pg_ctl("promote"));
+    for trust in [0, 0, 1, 2] {
+        run(&hub, trust, 0);
+    }
+    assert_eq!(check(&mut hub, &records).committed, 3);
+}
+
+/// A default that the program's own transaction overrides, as it says in `sql/open.sql`.
+#[test]
+fn a_hub_whose_transactions_are_read_only_by_default_is_registered_on() {
+    let mut hub = Hub::new();
+    let read_only =
+        format!("ALTER DATABASE {} SET default_transaction_read_only = on", hub.database);
+    hub.execute(&read_only);
+    let refused = hub.session().batch_execute("DELETE FROM trust").unwrap_err();
+    assert_eq!(refused.code().unwrap().code(), "25006");
+    let run = hub.program(&["--name", "A", "--code", "GSTT"]).run().exits(0);
+    assert_eq!(check(&mut hub, &[Record::of("A", &run)]).committed, 1);
+}
+
+/// Where mounting is allowed the table is on a file system of 16 MB, otherwise no file of the
+/// server may be larger than that.
+#[test]
+fn a_hub_that_is_out_of_disk_registers_nothing_until_there_is_room() {
+    let space =
+        std::env::temp_dir().join(format!("register-trust-{}-disk/space", std::process::id()));
+    std::fs::create_dir_all(&space).unwrap();
+    let space = space.to_str().unwrap();
+    let mount =
+        "mount -t tmpfs -o size=16m,mode=700,uid=$(id -u postgres || id -u nobody) none \"$0\"";
+    let mut unshare = std::process::Command::new("unshare");
+    let mountable =
+        unshare.args(["-m", "sh", "-c", mount, space]).output().unwrap().status.success();
+    let mounted = format!("{mount} && exec \"$@\"");
+    let cluster = if mountable {
+        Cluster::own("disk", &["unshare", "-m", "sh", "-c", &mounted, space])
+    } else {
+        Cluster::own("disk", &["bash", "-c", "ulimit -f 16384 && exec \"$@\"", "limited"])
+    };
+    let (mut hub, ssm) = (Hub::on(cluster), Ssm::new());
+    if mountable {
+        hub.execute(&format!("CREATE TABLESPACE small LOCATION '{space}'"));
+        hub.execute("ALTER TABLE trust SET TABLESPACE small");
+    }
+    // To be thrown off when room is needed.
+    let small = if mountable { "TABLESPACE small" } else { "" };
+    hub.execute(&format!(
+        "CREATE TABLE ballast {small} AS SELECT repeat('x', 1000) FROM generate_series(1, 400)"
+    ));
+    // One row fills a page: the next one needs another.
+    hub.execute("ALTER TABLE trust SET (fillfactor = 10, autovacuum_enabled = off)");
+    let fill = "INSERT INTO trust (id, name, region, created_at)
+        SELECT gen_random_uuid(), 'filler', repeat('x', 1500), now() FROM generate_series(1, $1)";
+    for rows in [1000, 100, 10, 1] {
+        let full = loop {
+            if let Err(full) = hub.admin.execute(&fill.replace("$1", &rows.to_string()), &[]) {
+                break full;
+            }
+        };
+        let message = full.as_db_error().unwrap().message().to_owned();
+        assert!(message.contains("could not extend file"), "{message}");
+    }
+    let mut records = Vec::new();
+    let mut runs = |hub: &Hub, exit, says: &str| {
+        for trust in 0..4 {
+            let n = records.len();
+            let (program, record) = Job::new(hub, &ssm, trust, n, n % 2 == 0).split();
+            let run = program.run().exits(exit).says(says);
+            records.push(record(&run, &ssm));
+        }
+    };
+    runs(&hub, 1, "cannot find or register the trust: could not extend file");
+    hub.execute("DELETE FROM trust WHERE name = 'filler'");
+    hub.execute("DROP TABLE ballast");
+    hub.execute("VACUUM trust");
+    runs(&hub, 0, "INFO registered trust");
+    assert_eq!(check(&mut hub, &records).committed, 4);
+    say(if mountable { "disk: a full file system" } else { "disk: a file at its limit" });
+}
