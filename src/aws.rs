@@ -55,9 +55,7 @@ pub struct Stored {
 impl Ssm {
     /// Writes the value as a `SecureString` under the account's default key, over whatever is
     /// there.
-    ///
-    /// # Errors
-    /// A value that is too long is not sent. After any other error it may have been stored.
+    /// Errors: a value that is too long is not sent. After any other error it may have been stored.
     pub fn put(&self, name: &ParameterName, value: &Secret) -> Result<Stored, Failure> {
         let length = value.expose().len();
         if length > LONGEST_VALUE {
@@ -90,9 +88,7 @@ impl Ssm {
     }
 
     /// The text of a parameter, decrypted if it is encrypted.
-    ///
-    /// # Errors
-    /// Why it cannot be read, and what to do about it.
+    /// Errors: why it cannot be read, and what to do about it.
     pub fn get(&self, name: &str) -> Result<String, String> {
         let request = GetParameterRequest { name: name.to_owned(), with_decryption: Some(true) };
         let answer = self.call::<GetParameterResult>("AmazonSSM.GetParameter", &request);
@@ -180,9 +176,7 @@ fn http_client(endpoint: &str) -> Result<Box<Http>, AwsError> {
 
 /// A login token for RDS: a presigned URL without its scheme, valid for 15 minutes.
 /// <https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.Connecting.html>
-///
-/// # Errors
-/// There are no credentials to sign with.
+/// Errors: there are no credentials to sign with.
 pub fn rds_token(
     settings: &AwsSettings,
     address: &str,

@@ -41,9 +41,7 @@ pub struct Request {
 }
 
 /// Reads the arguments that follow the program's name.
-///
-/// # Errors
-/// A usage error, in words: exit 2, nothing was done.
+/// Errors: a usage error, in words: exit 2, nothing was done.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Error> {
     let mut parser = Parser::from_args(arguments);
     let (mut name, mut code, mut region, mut parameter) = (None, None, None, None);

@@ -42,9 +42,7 @@ pub fn aborted(why: &str) -> Failure {
 }
 
 /// Asks on new connections, after the one that was to commit is `broken`.
-///
-/// # Errors
-/// It was aborted; or nobody can say, and then the kit stays where it is.
+/// Errors: it was aborted; or nobody can say, and then the kit stays where it is.
 pub fn ask_again(
     settings: &Settings,
     xact_id: i64,

@@ -1,7 +1,8 @@
 //! Handing the kit over, or taking it back with `[]` (README, "Delivery").
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
+use std::mem;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
@@ -27,9 +28,7 @@ pub struct Delivery {
 
 impl Delivery {
     /// Prepares the delivery.
-    ///
-    /// # Errors
-    /// A printed kit would go nowhere, or there is no store to put it into.
+    /// Errors: a printed kit would go nowhere, or there is no store to put it into.
     pub fn open(parameter: Option<ParameterName>) -> Result<Delivery, Failure> {
         let stdout = Stdout::open().map_err(undelivered)?;
         if parameter.is_none() {
@@ -40,9 +39,7 @@ impl Delivery {
     }
 
     /// Delivers the kit. To be called before the commit.
-    ///
-    /// # Errors
-    /// It was not delivered, or not for sure: the registration must not be committed.
+    /// Errors: it was not delivered, or not for sure: the registration must not be committed.
     pub fn hand_over(&mut self, kit: &Secret, metadata_only: bool) -> Result<(), Failure> {
         let Some((name, store)) = &self.parameter else {
             self.stdout.print(kit.expose()).map_err(undelivered)?;
@@ -59,9 +56,7 @@ impl Delivery {
     }
 
     /// After the commit: says that what the parameter holds is final.
-    ///
-    /// # Errors
-    /// It could not be said. The kit is safe.
+    /// Errors: it could not be said. The kit is safe.
     pub fn receipt(&mut self) -> Result<(), Failure> {
         let Some((name, _)) = &self.parameter else {
             return Ok(());
@@ -78,9 +73,7 @@ impl Delivery {
     }
 
     /// After a failure: leaves `[]` as the verdict.
-    ///
-    /// # Errors
-    /// What was delivered, if anything was, is still there.
+    /// Errors: what was delivered, if anything was, is still there.
     pub fn take_back(&mut self) -> Result<(), Failure> {
         let Some((name, store)) = &self.parameter else {
             return self.stdout.print(EMPTY).map_err(undelivered);
@@ -118,7 +111,7 @@ fn undelivered(error: io::Error) -> Failure {
 /// The descriptor itself: the standard library's `Stdout` takes a closed one for success.
 pub struct Stdout {
     file: File,
-    /// A line was begun and not ended.
+    /// A line may have been begun and not ended.
     torn: bool,
 }
 
@@ -127,9 +120,7 @@ impl Stdout {
     const NULL: u64 = 1 << 8 | 3;
 
     /// Takes the process's stdout.
-    ///
-    /// # Errors
-    /// The descriptor cannot be duplicated.
+    /// Errors: the descriptor cannot be duplicated.
     pub fn open() -> io::Result<Stdout> {
         Ok(Stdout { file: File::from(io::stdout().as_fd().try_clone_to_owned()?), torn: false })
     }
@@ -144,23 +135,13 @@ impl Stdout {
     }
 
     /// Writes a line, and syncs it if it went into a file.
-    ///
-    /// # Errors
-    /// Every one that the system reports.
+    /// Errors: every one that the system reports.
     pub fn print(&mut self, line: &str) -> io::Result<()> {
-        let start = if self.torn { "\n" } else { "" };
+        let start = if mem::replace(&mut self.torn, true) { "\n" } else { "" };
         // One buffer, so that a line that fits goes out in one write.
         let line = Secret::new([start, line, "\n"].concat());
-        let mut rest = line.expose().as_bytes();
-        while !rest.is_empty() {
-            match self.file.write(rest) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-            self.torn = !rest.is_empty();
-        }
+        self.file.write_all(line.expose().as_bytes())?;
+        self.torn = false;
         if self.file.metadata()?.is_file() { self.file.sync_all() } else { Ok(()) }
     }
 }

@@ -27,9 +27,7 @@ pub struct Hub(Option<Client>);
 
 impl Hub {
     /// Connects and logs in, within `limit`.
-    ///
-    /// # Errors
-    /// Why there is no connection, and what to look at.
+    /// Errors: why there is no connection, and what to look at.
     pub fn connect(settings: &Settings, limit: Duration) -> Result<Hub, Failure> {
         let deadline = Instant::now() + limit;
         let Settings { host, port, user, database, .. } = settings;
@@ -76,9 +74,7 @@ impl Hub {
     }
 
     /// Asks the server and waits for the answer, for at most `limit`.
-    ///
-    /// # Errors
-    /// In the server's or the system's words. Where no answer came in time the connection is not
+    /// Errors: in the server's or the system's words. Where no answer came in time the connection is not
     /// used again.
     pub fn ask<T: Send + 'static>(
         &mut self,

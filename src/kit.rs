@@ -42,9 +42,7 @@ pub struct Kit<'a> {
 
 impl Kit<'_> {
     /// The kit as JSON: an array of one object, ASCII, no line break inside or behind.
-    ///
-    /// # Errors
-    /// None that serde_json documents for these types; passed on, not assumed.
+    /// Errors: none that serde_json documents for these types; passed on, not assumed.
     pub fn to_json(&self) -> Result<Secret, Failure> {
         let failure = |error: &dyn Error| {
             Failure::new(format!("cannot write the kit as JSON: {error}"), "report this message")

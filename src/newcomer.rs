@@ -19,9 +19,7 @@ pub struct Newcomer {
 
 impl Newcomer {
     /// Checks the description of a trust and mints its keys.
-    ///
-    /// # Errors
-    /// Why it cannot be registered. That matters only if it is not there yet.
+    /// Errors: why it cannot be registered. That matters only if it is not there yet.
     pub fn new(
         name: &str,
         code: Option<String>,

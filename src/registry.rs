@@ -53,9 +53,7 @@ pub struct Registration {
 
 impl Registration {
     /// Opens the transaction and waits for other registrations of this name.
-    ///
-    /// # Errors
-    /// Why it cannot be opened.
+    /// Errors: why it cannot be opened.
     pub fn open(
         hub: Hub,
         name: &str,
@@ -70,9 +68,7 @@ impl Registration {
 
     /// Finds the trust, or registers the newcomer with a claimed slot. The configured slot names
     /// are looked at only when no slot can be claimed.
-    ///
-    /// # Errors
-    /// Nothing is committed: dropping the registration leaves the hub as it was.
+    /// Errors: nothing is committed: dropping the registration leaves the hub as it was.
     pub fn find_or_register(&mut self, stage: &Stage) -> Result<Trust, Failure> {
         let (mut reconciled, mut all_taken, mut refusals) = (false, false, 0);
         loop {
@@ -116,9 +112,7 @@ impl Registration {
     }
 
     /// Commits and has the server say so, on a new connection if this one breaks.
-    ///
-    /// # Errors
-    /// It was not committed; or nobody can say, and then the kit stays where it is.
+    /// Errors: it was not committed; or nobody can say, and then the kit stays where it is.
     pub fn commit(
         mut self,
         settings: &Settings,

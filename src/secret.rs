@@ -29,9 +29,7 @@ impl Secret {
 
     /// A new key: 32 bytes from the operating system, base64url without padding
     /// (RFC 4648 section 5), 43 characters.
-    ///
-    /// # Errors
-    /// The operating system gives no random bytes.
+    /// Errors: the operating system gives no random bytes.
     pub fn mint() -> Result<Secret, Failure> {
         let mut bytes = Zeroizing::new([0u8; 32]);
         getrandom::fill(bytes.as_mut()).map_err(|error| {

@@ -2,8 +2,8 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::net::Ipv6Addr;
 
+use hyper::http::uri::Authority;
 use log::LevelFilter;
 
 use crate::error::Failure;
@@ -60,9 +60,7 @@ pub struct AwsSettings {
 
 impl Settings {
     /// Reads everything but the log level and, in development, [`AwsSettings`].
-    ///
-    /// # Errors
-    /// The first variable that is missing or invalid.
+    /// Errors: the first variable that is missing or invalid.
     pub fn read() -> Result<Settings, Failure> {
         let production = [("development", false), ("production", true)];
         let production = one_of("ENV", &production, str::to_owned)?.unwrap_or(false);
@@ -100,9 +98,7 @@ impl Settings {
 
 impl AwsSettings {
     /// Reads where SSM is.
-    ///
-    /// # Errors
-    /// The first variable that is missing or invalid.
+    /// Errors: the first variable that is missing or invalid.
     pub fn read() -> Result<AwsSettings, Failure> {
         let region = required("AWS_REGION")?;
         if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
@@ -119,9 +115,7 @@ impl AwsSettings {
 }
 
 /// Reads `LOG_LEVEL`.
-///
-/// # Errors
-/// It names no level.
+/// Errors: it names no level.
 pub fn log_level() -> Result<LevelFilter, Failure> {
     let levels = [
         ("DEBUG", LevelFilter::Debug),
@@ -136,15 +130,18 @@ pub fn log_level() -> Result<LevelFilter, Failure> {
 
 /// libpq's `PGSSLMODE` and `PGSSLROOTCERT`, and no weaker mode than production allows.
 fn tls(production: bool) -> Result<(TlsMode, Option<String>), Failure> {
-    let weak = [("disable", TlsMode::Disable), ("prefer", TlsMode::Prefer)];
-    let strong = [
+    let modes = [
+        ("disable", TlsMode::Disable),
+        ("prefer", TlsMode::Prefer),
         ("require", TlsMode::Require),
         ("verify-ca", TlsMode::VerifyCa),
         ("verify-full", TlsMode::VerifyFull),
     ];
-    let modes = if production { strong.to_vec() } else { [&weak[..], &strong].concat() };
-    let default = if production { TlsMode::VerifyFull } else { TlsMode::Prefer };
-    let mode = one_of("PGSSLMODE", &modes, str::to_owned)?.unwrap_or(default);
+    let (default, modes) = match production {
+        true => (TlsMode::VerifyFull, modes.get(2..).unwrap_or_default()),
+        false => (TlsMode::Prefer, &modes[..]),
+    };
+    let mode = one_of("PGSSLMODE", modes, str::to_owned)?.unwrap_or(default);
     match optional("PGSSLROOTCERT")? {
         Some(system) if system == "system" && mode == TlsMode::VerifyFull => Ok((mode, None)),
         Some(system) if system == "system" => {
@@ -160,22 +157,14 @@ fn endpoint(variable: &str) -> Result<Option<String>, Failure> {
     };
     let url = url.trim_end_matches('/');
     let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-    let is_host = |host: &str| {
-        let (name, port) = match host.rsplit_once(':') {
-            Some((name, port)) if !port.ends_with(']') => (name, port),
-            _ => (host, "443"),
-        };
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-        let ipv6 = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
-        let known = match ipv6 {
-            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-            None => !name.is_empty() && name.bytes().all(plain),
-        };
-        known && port.parse::<u16>().is_ok()
-    };
-    match host {
-        Some(host) if is_host(host) => Ok(Some(url.to_owned())),
-        _ => Err(invalid(variable, url, "not http(s)://HOST[:PORT]")),
+    // HOST[:PORT] by hyper's rules; put together again it shows whether there was more, or less.
+    let authority = host.and_then(|host| host.parse::<Authority>().ok()).filter(|it| {
+        let port = it.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+        !it.host().is_empty() && [it.host(), &port].concat() == it.as_str()
+    });
+    match authority {
+        Some(_) => Ok(Some(url.to_owned())),
+        None => Err(invalid(variable, url, "not http(s)://HOST[:PORT]")),
     }
 }
 
