@@ -98,7 +98,7 @@ fn register(request: Request, delivery: &mut Delivery) -> Result<(), Failure> {
     let kit = kit.to_json()?;
     if let Some(xact_id) = trust.xact_id {
         delivery.hand_over(&kit, false)?;
-        registration.commit(&settings, xact_id, &trust.id)?;
+        commit::commit(registration.into_hub(), &settings, xact_id, &trust.id)?;
         let slot = trust.slot.unwrap_or_default();
         info!("registered trust {name:?} as {} with slot {slot}", trust.id);
     } else {

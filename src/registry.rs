@@ -8,13 +8,12 @@ use postgres::Client;
 use postgres::types::{ToSql, Type};
 use sha2::{Digest, Sha256};
 
-use crate::commit;
 use crate::error::Failure;
 use crate::hub::{Hub, STATEMENT};
 use crate::kit::Keys;
 use crate::newcomer::Newcomer;
 use crate::pool::{self, SlotNames};
-use crate::settings::{Settings, Stage};
+use crate::settings::Stage;
 
 const OPEN: &str = include_str!("../sql/open.sql");
 const REGISTER: &str = include_str!("../sql/register.sql");
@@ -111,25 +110,9 @@ impl Registration {
         self.newcomer.as_ref().ok().map(|newcomer| &newcomer.keys)
     }
 
-    /// Commits and has the server say so, on a new connection if this one breaks.
-    /// Errors: it was not committed; or nobody can say, and then the kit stays where it is.
-    pub fn commit(
-        mut self,
-        settings: &Settings,
-        xact_id: i64,
-        trust_id: &str,
-    ) -> Result<(), Failure> {
-        let commit = commit::statements(xact_id);
-        let broken = match self.ask(move |client| client.simple_query(&commit)) {
-            Ok(answer) => match commit::status(&answer) {
-                Some(true) => return Ok(()),
-                Some(false) => return Err(commit::aborted("it rolled the transaction back")),
-                None => "it did not say what became of the transaction".to_owned(),
-            },
-            Err(failure) => failure.what,
-        };
-        drop(self);
-        commit::ask_again(settings, xact_id, trust_id, &broken)
+    /// The connection, with the transaction open on it.
+    pub fn into_hub(self) -> Hub {
+        self.hub
     }
 
     fn look(&mut self) -> Result<Look, Failure> {
@@ -184,23 +167,7 @@ impl Registration {
         step: &str,
         question: impl FnOnce(&mut Client) -> Result<T, postgres::Error> + Send + 'static,
     ) -> Result<T, Failure> {
-        self.ask(question).map_err(|failure| failure.during(step))
-    }
-
-    fn ask<T: Send + 'static>(
-        &mut self,
-        question: impl FnOnce(&mut Client) -> Result<T, postgres::Error> + Send + 'static,
-    ) -> Result<T, Failure> {
-        let newcomer = self.newcomer.as_ref().ok();
-        let quotes =
-            |what: &str| newcomer.is_some_and(|new| what.contains(new.api_key_hash.expose()));
-        self.hub.ask(STATEMENT, question).map_err(|mut failure| {
-            // A trigger's message can quote the row.
-            if quotes(&failure.what) {
-                failure.what = "the hub's message is withheld, for it quotes the key's hash".into();
-            }
-            failure
-        })
+        self.hub.ask(STATEMENT, question).map_err(|failure| failure.during(step))
     }
 }
 
