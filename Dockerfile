@@ -7,7 +7,7 @@ ARG RUNTIME_IMAGE=gcr.io/distroless/static-debian12:nonroot
 
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /register-trust
-# As 'make static' does.
+# As the Makefile does, but for the paths: nothing of a home folder is in here.
 ENV OPENSSL_STATIC=1 \
     RUSTFLAGS="-Ctarget-feature=+crt-static --cfg=getrandom_backend=\"linux_getrandom\""
 # The dependencies are a layer of their own, which lasts until Cargo.lock changes.

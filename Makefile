@@ -10,22 +10,23 @@ SHELL := /bin/bash
 
 PROGRAM := target/release/register-trust
 export HUB_DIR ?= .hub
-export KITS ?= kits
+KITS ?= kits
 export PROD HUB
 # Make expands what it exports.
-unexport $(filter TRUST_%,$(.VARIABLES))
+unexport KITS KIT_SINK $(filter TRUST_%,$(.VARIABLES))
 
 # A variable's own text as one word of the shell.
 quoted = '$(subst ','\'',$(value $(1)))'
 
-.PHONY: help register-trusts build static install uninstall sbom audit image test-image test-reproducible lint test prove bench hub-start hub-stop clean
+.PHONY: help register-trusts build static install uninstall sbom audit image test-image test-reproducible lint test bless prove bench hub-start hub-stop clean
 
 help: ## list the targets
 	@echo 'register-trust-<n>   register trust <n>, its kit goes to $(KITS)/trust-<n>.json'
 	@echo 'sync-trust-kit-<n>   the kit of a registered trust, without credentials'
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 21
 
-identity = NAME=$(call quoted,TRUST_$*_NAME) CODE=$(call quoted,TRUST_$*_CODE) REGION=$(call quoted,TRUST_$*_REGION)
+identity = NAME=$(call quoted,TRUST_$*_NAME) CODE=$(call quoted,TRUST_$*_CODE) REGION=$(call quoted,TRUST_$*_REGION) \
+    KITS=$(call quoted,KITS) KIT_SINK=$(call quoted,KIT_SINK)
 
 # The program of this machine is needed only where it runs here.
 LOCAL = $(if $(PROD)$(HUB),,$(PROGRAM))
@@ -102,8 +103,9 @@ target/tools/bin/cargo-%:
 	cargo install --quiet --locked --root target/tools cargo-$*
 
 sbom: target/tools/bin/cargo-cyclonedx ## what the binary is made of, as CycloneDX: target/sbom.json
+	@deploy/need.sh build
 	$< cyclonedx --format json --spec-version 1.5 --override-filename sbom
-	mv sbom.json target/sbom.json
+	@deploy/sbom.sh sbom.json target/sbom.json
 
 audit: target/tools/bin/cargo-deny ## licences, sources and duplicates, as deny.toml says; advisories need the network
 	$< --all-features --locked check $(or $(CHECKS),licenses sources bans advisories)
@@ -121,7 +123,11 @@ test: lint build ## everything, against a real PostgreSQL
 	@echo 'cargo test'
 	@RUST_TEST_THREADS=8 $(CARGO) test --release --locked
 
-prove: ## the storms alone, at any size: make prove KILLS=5000 RUNS=200 CASES=20000
+bless: build ## write tests/frozen anew: read the diff as an operator would
+	@deploy/need.sh postgres >/dev/null
+	@BLESS=1 $(CARGO) test --release --locked --test contract frozen
+
+prove: ## the storms alone, at any size: make prove KILLS=5000 RUNS=200 CASES=50000
 	@deploy/need.sh build
 	@deploy/need.sh postgres >/dev/null
 	@deploy/need.sh python target/python

@@ -20,8 +20,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 
 number=${1-}
-[[ $number =~ ^[0-9]+$ ]] || fail "usage: deploy/register.sh N [OPTION]..."
+[[ $number =~ ^[0-9]+$ ]] || fail "'$number' is no trust's number; usage: deploy/register.sh N [OPTION]..."
 shift
+env_file >/dev/null
 kits=${KITS:-kits}
 name=${NAME:-$(from_file "TRUST_${number}_NAME")}
 code=${CODE:-$(from_file "TRUST_${number}_CODE")}
@@ -31,6 +32,11 @@ arguments=("--name=$name" "--code=$code" "--region=$region" "$@")
 
 umask 077
 mkdir -p "$kits"
+for left in "$kits/.trust-$number".*; do
+    if grep -qs '"trust_api_key":' "$left"; then
+        say "WARN $left holds a kit with credentials of a run that did not end: if it is valid (README, \"Operations\"), hand it on; then delete it"
+    fi
+done
 if [ -n "${PROD-}" ]; then
     exec "$here/ecs.sh" "$number" "$kits" "${arguments[@]}"
 fi
@@ -56,13 +62,14 @@ case ${HUB-} in
 esac
 
 new=$(mktemp "$kits/.trust-$number.XXXXXX")
-if ! "${register[@]}" "${arguments[@]}" >"$new" </dev/null; then
+"${register[@]}" "${arguments[@]}" >"$new" </dev/null && status=0 || status=$?
+if [ "$status" != 0 ]; then
     # An outcome that is not known leaves a kit that may be valid.
     case $(tail -n 1 "$new") in
         '[{'*) fail "the kit that may be valid is in $new" ;;
     esac
     rm -f "$new"
-    exit 1
+    fail "trust $number got no kit (exit status $status); the reason stands above"
 fi
 # A container engine can put lines of its own before the kit.
 kit=$(grep '^\[' "$new" | tail -n 1)

@@ -2,12 +2,25 @@
 -- and the audit says that it was deleted. All or nothing; if another table of the hub refers to
 -- the trust, PostgreSQL refuses and nothing is changed.
 --
---   psql "$HUB" -v trust_id=6d0d9d8e-3f6e-4b4e-9d6a-0d5c8b9a7f10 -f sql/delete_trust.sql
+--   psql "$DATABASE_URL" -v trust_id=6d0d9d8e-3f6e-4b4e-9d6a-0d5c8b9a7f10 -f sql/delete_trust.sql
 \set ON_ERROR_STOP on
 
 BEGIN;
 -- now() becomes the right instant in columns with a time zone and without.
 SET LOCAL TIME ZONE 'UTC';
+
+-- psql puts no variables into a DO block.
+SELECT set_config('register_trust.id', :'trust_id', true) \g /dev/null
+DO $$
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM trust WHERE id = current_setting('register_trust.id')::uuid
+    ) THEN
+        RAISE EXCEPTION 'nothing was changed: no trust has the id %',
+              current_setting('register_trust.id');
+    END IF;
+END
+$$;
 
 UPDATE fl_kit_slot
    SET assigned_to_trust_id = NULL, assigned_at = NULL

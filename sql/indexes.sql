@@ -1,6 +1,6 @@
 -- Optional indexes for a live hub. Run with psql; safe to run again at any time:
 --
---   psql "$HUB" -f sql/indexes.sql
+--   psql "$DATABASE_URL" -f sql/indexes.sql
 --
 -- They are built CONCURRENTLY, so that heartbeats go on, and for that outside any transaction.
 --   trust_name_unique      one trust of a name, enforced by the hub itself; flat name lookup
@@ -21,12 +21,17 @@ BEGIN
         RAISE EXCEPTION 'no index was built: another run of this script is at work'
               USING HINT = 'Wait for it, then run this script again.';
     END IF;
-    SELECT string_agg(format('%L (%s rows)', name, rows), ', ' ORDER BY name)
+    SELECT string_agg(format('%L (%s)', name, ids), ', ' ORDER BY name)
       INTO duplicates
-      FROM (SELECT name, count(*) AS rows FROM trust GROUP BY name HAVING count(*) > 1) AS d;
+      FROM (
+               SELECT name, string_agg(id::text, ' ' ORDER BY created_at, id) AS ids
+                 FROM trust
+                GROUP BY name
+               HAVING count(*) > 1
+           ) AS several;
     IF duplicates IS NOT NULL THEN
         RAISE EXCEPTION 'no index was built: several trusts share a name: %', duplicates
-              USING HINT = 'Rename or delete the spare rows, then run this script again.';
+              USING HINT = 'Oldest first. Rename or delete the others, then run this script again.';
     END IF;
 END
 $$;

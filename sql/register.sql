@@ -7,8 +7,9 @@
 --                          a unique index refused the row
 --
 -- By hand in psql, behind open.sql:
---   PREPARE register (text, text, text, text, boolean) AS <this statement>;
---   EXECUTE register ('St Thomas''', 'GSTT', NULL, '<SHA-256 of the key>', true);
+--   \set register `cat sql/register.sql`
+--   PREPARE register (text, text, text, text, boolean) AS :register
+--   EXECUTE register ('St Thomas', 'GSTT', NULL, '<SHA-256 of the key>', true);
 --
 -- $1 name, $2 code, $3 region or null, $4 SHA-256 of the API key in hex,
 -- $5 whether an unknown trust may be registered (false: look only)

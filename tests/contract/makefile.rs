@@ -206,3 +206,21 @@ fn all_configured_trusts_are_registered_side_by_side_and_one_failure_stops_no_ot
     assert!(output.status.success(), "{}", text(&output));
     assert_eq!(hub.count("trust"), 5);
 }
+
+#[test]
+fn a_sink_and_a_folder_keep_their_dollars_and_a_kit_that_was_left_behind_is_named() {
+    let checkout = Checkout::new("sink");
+    let folder = "KITS=my $HOME kits";
+    let sink = "KIT_SINK=x=sunk; cat > $x; false";
+    let failed = checkout.make(&["register-trust-1", folder, sink], &[]);
+    assert!(!failed.status.success(), "{}", text(&failed));
+    let left = "my $HOME kits/.trust-1.";
+    let said = format!("ERROR the kit could not be handed on; it is in {left}");
+    assert!(text(&failed).contains(&said), "{}", text(&failed));
+    assert!(fs::read_to_string(checkout.0.join("sunk")).unwrap().contains("trust_api_key"));
+
+    let again = checkout.make(&["register-trust-1", folder], &[]);
+    assert!(again.status.success(), "{}", text(&again));
+    assert!(text(&again).contains(&format!("WARN {left}")), "{}", text(&again));
+    assert!(!checkout.0.join("my $HOME kits/trust-1.json").exists());
+}
