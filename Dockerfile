@@ -7,18 +7,16 @@ ARG RUNTIME_IMAGE=gcr.io/distroless/static-debian12:nonroot
 
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /register-trust
-# As the Makefile does, but for the paths: nothing of a home folder is in here.
-ENV OPENSSL_STATIC=1 \
-    RUSTFLAGS="-Ctarget-feature=+crt-static --cfg=getrandom_backend=\"linux_getrandom\""
 # The dependencies are a layer of their own, which lasts until Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
+COPY deploy/dev/cargo.sh deploy/dev/
 RUN mkdir src && printf '//! For the dependencies alone.\nfn main() {}\n' >src/main.rs \
-    && cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')"
+    && deploy/dev/cargo.sh build --release --locked
 COPY src src
 COPY sql sql
 COPY doc doc
 RUN touch src/main.rs \
-    && cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')" \
+    && deploy/dev/cargo.sh build --release --locked \
     && mv target/*/release/register-trust /register-trust/register-trust
 
 FROM ${RUNTIME_IMAGE}

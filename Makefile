@@ -49,21 +49,16 @@ endif
 register-trusts: $(addprefix register-trust-,$(NUMBERS)) ## register every trust that has a name; with -j side by side
 	@test -n '$(NUMBERS)' || { echo 'ERROR no TRUST_<n>_NAME is set, nor in $(ENV_FILE)' >&2; exit 1; }
 
-# One build for everything: the fully static binary is what is tested, measured and shipped.
-# Random bytes come from the system call itself: a static binary cannot look up libc's, and an
-# empty root has no /dev/urandom to fall back to. Paths of this machine are kept out of the binary,
-# so that two builds give the same bytes.
+# One build for everything: the static binary that cargo.sh makes is what is tested, measured and
+# shipped.
 HOST_TARGET = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
-CARGO_DIR = $(or $(CARGO_HOME),$(HOME)/.cargo)
-CARGO = OPENSSL_STATIC=1 CARGO_BUILD_TARGET=$(HOST_TARGET) CARGO_ENCODED_RUSTFLAGS="$$(printf '%s\037%s\037%s\037%s' \
-    -Ctarget-feature=+crt-static '--cfg=getrandom_backend="linux_getrandom"' \
-    '--remap-path-prefix=$(CURDIR)=/register-trust' '--remap-path-prefix=$(CARGO_DIR)=/cargo')" cargo
+CARGO = deploy/dev/cargo.sh
 
 build: $(PROGRAM) ## build the program: a static binary that needs nothing beside it
 static: build
 
-$(PROGRAM): Cargo.toml Cargo.lock doc/help.txt $(wildcard src/* sql/*)
-	@deploy/need.sh build
+$(PROGRAM): Cargo.toml Cargo.lock deploy/dev/cargo.sh doc/help.txt $(wildcard src/* sql/*)
+	@deploy/dev/need.sh build
 	@echo 'cargo build --release --locked (static)'
 	@$(CARGO) build --release --locked
 	@install -D target/$(HOST_TARGET)/release/register-trust $@
@@ -93,57 +88,57 @@ image: ## a container image that holds the static binary and nothing else
 	docker build --build-arg BUILD_IMAGE=$(BUILD_IMAGE) --build-arg RUNTIME_IMAGE=$(RUNTIME_IMAGE) $(DOCKER_BUILD_OPTIONS) -t $(IMAGE) .
 
 test-image: ## run the image as a one-off, and by compose in a hub's container
-	@deploy/test-image.sh $(IMAGE) $(HUB_IMAGE)
+	@deploy/dev/test-image.sh $(IMAGE) $(HUB_IMAGE)
 
 test-reproducible: ## two static builds from two folders give the same bytes
-	@deploy/test-reproducible.sh
+	@deploy/dev/test-reproducible.sh
 
 # Tools of the project's own, built from their sources once.
 target/tools/bin/cargo-%:
 	cargo install --quiet --locked --root target/tools cargo-$*
 
 sbom: target/tools/bin/cargo-cyclonedx ## what the binary is made of, as CycloneDX: target/sbom.json
-	@deploy/need.sh build
+	@deploy/dev/need.sh build
 	$< cyclonedx --format json --spec-version 1.5 --override-filename sbom
-	@deploy/sbom.sh sbom.json target/sbom.json
+	@deploy/dev/sbom.sh sbom.json target/sbom.json
 
 audit: target/tools/bin/cargo-deny ## licences, sources and duplicates, as deny.toml says; advisories need the network
 	$< --all-features --locked check $(or $(CHECKS),licenses sources bans advisories)
 
 lint: ## formatting and lints
-	@deploy/need.sh build
+	@deploy/dev/need.sh build
 	cargo fmt --check
 	@echo 'cargo clippy'
 	@$(CARGO) clippy --release --locked --all-targets -- -D warnings
-	@deploy/need.sh python target/python
-	shellcheck -x deploy/*.sh .ci/run
+	@deploy/dev/need.sh python target/python
+	shellcheck -x deploy/*.sh deploy/dev/*.sh .ci/run
 
 test: lint build ## everything, against a real PostgreSQL
-	@deploy/need.sh postgres >/dev/null
+	@deploy/dev/need.sh postgres >/dev/null
 	@echo 'cargo test'
 	@RUST_TEST_THREADS=8 $(CARGO) test --release --locked
 
 bless: build ## write tests/frozen anew: read the diff as an operator would
-	@deploy/need.sh postgres >/dev/null
+	@deploy/dev/need.sh postgres >/dev/null
 	@BLESS=1 $(CARGO) test --release --locked --test contract frozen
 
 prove: ## the storms alone, at any size: make prove KILLS=5000 RUNS=200 CASES=50000
-	@deploy/need.sh build
-	@deploy/need.sh postgres >/dev/null
-	@deploy/need.sh python target/python
+	@deploy/dev/need.sh build
+	@deploy/dev/need.sh postgres >/dev/null
+	@deploy/dev/need.sh python target/python
 	@$(CARGO) test --release --locked --test prove -- --nocapture --test-threads=4 --skip doubt::
 
 bench: ## measure; the table is in the README
-	@deploy/need.sh build
-	@deploy/need.sh postgres >/dev/null
+	@deploy/dev/need.sh build
+	@deploy/dev/need.sh postgres >/dev/null
 	@$(CARGO) bench --quiet --locked --bench table
 
 hub-start: ## start the embedded development hub
-	@deploy/hub.sh start $(HUB_DIR)
+	@deploy/dev/hub.sh start $(HUB_DIR)
 
 hub-stop: ## stop it
-	@deploy/hub.sh stop $(HUB_DIR)
+	@deploy/dev/hub.sh stop $(HUB_DIR)
 
 clean: ## remove what was built and the development hub; kits stay
-	@deploy/hub.sh remove $(HUB_DIR)
+	@deploy/dev/hub.sh remove $(HUB_DIR)
 	@rm -rf target

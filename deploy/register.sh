@@ -52,7 +52,7 @@ case ${HUB-} in
         register=("$here/../target/release/register-trust")
         if [ -z "${DB_HOST-}" ]; then
             hub=${HUB_DIR:-.hub}
-            "$here/hub.sh" start "$hub"
+            "$here/dev/hub.sh" start "$hub"
             while IFS='=' read -r key value; do
                 export "$key=$value"
             done <"$hub/env"

@@ -1,6 +1,6 @@
 -- Open the registration's transaction and take the lock of its name: one round trip.
 --
--- By hand in psql, with the key that register-trust derives from the name (registry.rs):
+-- By hand in psql, with the key that register-trust derives from the name (registration.rs):
 --   \set name 'St Thomas'
 --   SELECT sha256('register-trust\000'::bytea || convert_to(:'name', 'UTF8')) AS digest \gset
 --   SELECT ('x' || substr(:'digest', 3, 16))::bit(64)::bigint AS name_lock \gset

@@ -20,29 +20,30 @@ use tokio::time::{Instant, sleep, timeout};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::aws_error::AwsError;
-use crate::cli::ParameterName;
 use crate::error::Failure;
 use crate::secret::Secret;
-use crate::settings::AwsSettings;
 
-/// Longest wait for one attempt, credentials included.
+/// Longest wait for one attempt, credentials included; and for all attempts of one call.
 const ATTEMPT: Duration = Duration::from_secs(10);
-/// Longest wait for all attempts of one call.
 const ALL_ATTEMPTS: Duration = Duration::from_secs(30);
 /// The pauses between the attempts, in ms: attempts that fail at once take six seconds together.
 const PAUSES: [u64; 5] = [200, 400, 800, 1600, 3200];
 /// Longest wait for a metadata endpoint: it is on the same host.
 const METADATA: Duration = Duration::from_secs(3);
-
 /// Most characters of a standard parameter: <https://docs.aws.amazon.com/general/latest/gr/ssm.html>.
 const LONGEST_VALUE: usize = 4096;
 
 const DESCRIPTION: &str = "Ephemeral trust-kit hand-off, to be deleted after reading";
 
-type Http = dyn DispatchSignedRequest + Send + Sync;
-
-/// The parameter store of a region.
-pub struct Ssm(pub AwsSettings);
+/// AWS in one region.
+pub struct Aws {
+    /// The region's name.
+    pub region: String,
+    /// SSM's `http(s)://HOST[:PORT]`, if it is not AWS's own.
+    pub endpoint: Option<String>,
+    /// Whether an EC2 instance's metadata may be asked for credentials.
+    pub instance_metadata: bool,
+}
 
 /// What a put left behind.
 pub struct Stored {
@@ -52,22 +53,21 @@ pub struct Stored {
     pub retried: bool,
 }
 
-impl Ssm {
+impl Aws {
     /// Writes the value as a `SecureString` under the account's default key, over whatever is
     /// there.
     /// Errors: a value that is too long is not sent. After any other error it may have been stored.
-    pub fn put(&self, name: &ParameterName, value: &Secret) -> Result<Stored, Failure> {
+    pub fn put(&self, name: &str, value: &Secret) -> Result<Stored, Failure> {
         let length = value.expose().len();
         if length > LONGEST_VALUE {
-            return Err(Failure::new(
-                format!(
-                    "the kit has {length} characters, an SSM parameter holds {LONGEST_VALUE}; it was not sent"
-                ),
-                "shorten the hub-shared values, and run again",
-            ));
+            let what = format!(
+                "the kit has {length} characters, an SSM parameter holds {LONGEST_VALUE}; it was \
+                 not sent"
+            );
+            return Err(Failure::new(what, "shorten the hub-shared values, and run again"));
         }
         let mut request = PutParameterRequest {
-            name: name.to_string(),
+            name: name.to_owned(),
             value: value.expose().to_owned(),
             type_: Some("SecureString".to_owned()),
             overwrite: Some(true),
@@ -81,21 +81,34 @@ impl Ssm {
             Some(version) if version > 0 => Ok(Stored { version, retried }),
             _ => Err(AwsError::not_ssm()),
         });
-        stored.map_err(|error| {
-            let AwsError { kind, message, next, .. } = error.withholding(value);
-            Failure::new(format!("cannot put {name} into SSM: {kind}{message}"), next)
-        })
+        let step = format!("put {name} into SSM");
+        stored.map_err(|error| error.withholding(value).into_failure().during(&step))
     }
 
     /// The text of a parameter, decrypted if it is encrypted.
-    /// Errors: why it cannot be read, and what to do about it.
-    pub fn get(&self, name: &str) -> Result<String, String> {
+    pub fn get(&self, name: &str) -> Result<String, Failure> {
         let request = GetParameterRequest { name: name.to_owned(), with_decryption: Some(true) };
         let answer = self.call::<GetParameterResult>("AmazonSSM.GetParameter", &request);
         let value = answer.and_then(|(answer, _)| {
             answer.parameter.and_then(|it| it.value).ok_or_else(AwsError::not_ssm)
         });
-        value.map_err(|AwsError { kind, message, next, .. }| format!("{kind}{message}; {next}"))
+        value.map_err(AwsError::into_failure)
+    }
+
+    /// A login token for RDS: a presigned URL without its scheme, valid for 15 minutes.
+    /// <https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.Connecting.html>
+    /// Errors: there are no credentials to sign with.
+    pub fn rds_token(&self, address: &str, user: &str, limit: Duration) -> Result<Secret, Failure> {
+        let credentials = block_on(within(limit, self.credentials()));
+        let credentials = credentials
+            .map_err(|error| error.into_failure().during("sign the login to the hub"))?;
+        let region = self.region_at(format!("https://{address}"));
+        let mut request = SignedRequest::new("GET", "rds-db", &region, "/");
+        request.add_param("Action", "connect");
+        request.add_param("DBUser", user);
+        let minutes = Duration::from_secs(900);
+        let url = Secret::new(request.generate_presigned_url(&credentials, &minutes, true));
+        Ok(Secret::new(url.expose().trim_start_matches("https://").to_owned()))
     }
 
     /// One API call with all its attempts, and whether there was more than one.
@@ -110,17 +123,14 @@ impl Ssm {
         let _ = serde_json::to_writer(&mut *body, request);
         let mut retried = false;
         let answer = block_on(async {
-            let endpoint = self.endpoint();
-            let http = http_client(&endpoint)?;
             let deadline = Instant::now() + ALL_ATTEMPTS;
-            let mut pauses = PAUSES.map(Duration::from_millis).into_iter();
+            let mut pauses = PAUSES.into_iter().map(Duration::from_millis);
             loop {
-                let limit = ATTEMPT.min(deadline.saturating_duration_since(Instant::now()));
-                let error =
-                    match within(limit, self.attempt(&*http, &endpoint, target, &body)).await {
-                        Ok(answer) => return Ok(answer),
-                        Err(error) => error,
-                    };
+                let limit = ATTEMPT.min(deadline - Instant::now());
+                let error = match within(limit, self.attempt(target, &body)).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => error,
+                };
                 match pauses.next() {
                     Some(pause) if error.transient && Instant::now() + pause < deadline => {
                         warn!("SSM: {}; trying again in {} ms", error.kind, pause.as_millis());
@@ -135,19 +145,23 @@ impl Ssm {
         Ok((answer, retried))
     }
 
-    async fn attempt(
-        &self,
-        http: &Http,
-        endpoint: &str,
-        target: &str,
-        body: &[u8],
-    ) -> Result<Vec<u8>, AwsError> {
-        let region = Region::Custom { name: self.0.region.clone(), endpoint: endpoint.to_owned() };
-        let mut request = SignedRequest::new("POST", "ssm", &region, "/");
+    async fn attempt(&self, target: &str, body: &[u8]) -> Result<Vec<u8>, AwsError> {
+        let domain = if self.region.starts_with("cn-") { ".cn" } else { "" };
+        let own = || format!("https://ssm.{}.amazonaws.com{domain}", self.region);
+        let endpoint = self.endpoint.clone().unwrap_or_else(own);
+        // rusoto's own client loads the system's authorities, which takes longer than a
+        // registration; plain http (LocalStack, moto) has no use for them.
+        let http: Box<dyn DispatchSignedRequest + Send + Sync> = match &endpoint {
+            url if url.starts_with("http://") => {
+                Box::new(HttpClient::from_connector(HttpConnector::new()))
+            }
+            _ => Box::new(HttpClient::new().map_err(AwsError::unreachable)?),
+        };
+        let mut request = SignedRequest::new("POST", "ssm", &self.region_at(endpoint), "/");
         request.set_content_type("application/x-amz-json-1.1".to_owned());
         request.add_header("x-amz-target", target);
         request.set_payload(Some(body.to_vec()));
-        request.sign(&credentials(&self.0).await?);
+        request.sign(&self.credentials().await?);
 
         let mut answer = http.dispatch(request, None).await.map_err(AwsError::unreachable)?;
         let body = answer.buffer().await.map_err(AwsError::unreachable)?.body;
@@ -158,43 +172,38 @@ impl Ssm {
         Err(AwsError::refused(answer.status.as_u16(), &body, id))
     }
 
-    fn endpoint(&self) -> String {
-        let AwsSettings { region, endpoint, .. } = &self.0;
-        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-        endpoint.clone().unwrap_or_else(|| format!("https://ssm.{region}.{domain}"))
+    fn region_at(&self, endpoint: String) -> Region {
+        Region::Custom { name: self.region.clone(), endpoint }
     }
-}
 
-/// What sends the requests. rusoto's own loads the system's authorities, which takes longer than
-/// a registration; plain http (LocalStack, moto) has no use for them.
-fn http_client(endpoint: &str) -> Result<Box<Http>, AwsError> {
-    if endpoint.starts_with("http://") {
-        return Ok(Box::new(HttpClient::from_connector(HttpConnector::new())));
+    /// The standard chain: environment, profile, ECS container endpoint, instance metadata.
+    async fn credentials(&self) -> Result<AwsCredentials, AwsError> {
+        let mut container = ContainerProvider::new();
+        let mut instance = InstanceMetadataProvider::new();
+        container.set_timeout(METADATA);
+        instance.set_timeout(METADATA);
+        let profile = ProfileProvider::new().ok();
+        let environment = EnvironmentProvider::default();
+        let chain: [(_, Option<&(dyn ProvideAwsCredentials + Sync)>); 4] = [
+            ("environment", Some(&environment)),
+            ("profile", profile.as_ref().map(|profile| profile as _)),
+            ("container", Some(&container)),
+            ("instance", self.instance_metadata.then_some(&instance as _)),
+        ];
+        let mut tried = Vec::new();
+        for (source, provider) in chain {
+            let Some(provider) = provider else { continue };
+            match provider.credentials().await {
+                Ok(credentials) => return Ok(credentials),
+                // A parser's message quotes what it read; what comes before the quote is enough.
+                Err(error) => {
+                    let why = error.message.split(['"', '[']).next().unwrap_or_default().trim_end();
+                    tried.push(format!("{source}: {why}"));
+                }
+            }
+        }
+        Err(AwsError::without_credentials(&tried.join("; ")))
     }
-    Ok(Box::new(HttpClient::new().map_err(AwsError::unreachable)?))
-}
-
-/// A login token for RDS: a presigned URL without its scheme, valid for 15 minutes.
-/// <https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.Connecting.html>
-/// Errors: there are no credentials to sign with.
-pub fn rds_token(
-    settings: &AwsSettings,
-    address: &str,
-    user: &str,
-    limit: Duration,
-) -> Result<Secret, Failure> {
-    let credentials = block_on(within(limit, credentials(settings)));
-    let credentials = credentials.map_err(|AwsError { kind, next, .. }| {
-        Failure::new(format!("cannot sign the login to the hub: {kind}"), next)
-    })?;
-    let region =
-        Region::Custom { name: settings.region.clone(), endpoint: format!("https://{address}") };
-    let mut request = SignedRequest::new("GET", "rds-db", &region, "/");
-    request.add_param("Action", "connect");
-    request.add_param("DBUser", user);
-    let url =
-        Secret::new(request.generate_presigned_url(&credentials, &Duration::from_secs(900), true));
-    Ok(Secret::new(url.expose().trim_start_matches("https://").to_owned()))
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T, AwsError>>) -> Result<T, AwsError> {
@@ -213,32 +222,4 @@ async fn within<T>(
 ) -> Result<T, AwsError> {
     let late = || AwsError::unreachable(format!("no answer within {:.0} s", limit.as_secs_f32()));
     timeout(limit, work).await.unwrap_or_else(|_| Err(late()))
-}
-
-/// The standard chain: environment, profile, ECS container endpoint, instance metadata.
-async fn credentials(settings: &AwsSettings) -> Result<AwsCredentials, AwsError> {
-    let (mut container, mut instance) = (ContainerProvider::new(), InstanceMetadataProvider::new());
-    container.set_timeout(METADATA);
-    instance.set_timeout(METADATA);
-    let profile = ProfileProvider::new().ok();
-    let environment = EnvironmentProvider::default();
-    let chain: [(_, Option<&(dyn ProvideAwsCredentials + Sync)>); 4] = [
-        ("environment", Some(&environment)),
-        ("profile", profile.as_ref().map(|profile| profile as _)),
-        ("container", Some(&container)),
-        ("instance", settings.instance_metadata.then_some(&instance as _)),
-    ];
-    let mut tried = Vec::new();
-    for (source, provider) in chain {
-        let Some(provider) = provider else { continue };
-        match provider.credentials().await {
-            Ok(credentials) => return Ok(credentials),
-            // A parser's message quotes what it read; what comes before the quote is enough.
-            Err(error) => {
-                let why = error.message.split(['"', '[']).next().unwrap_or_default().trim_end();
-                tried.push(format!("{source}: {why}"));
-            }
-        }
-    }
-    Err(AwsError::without_credentials(&tried.join("; ")))
 }

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use serde_json::Value;
 
-use crate::error::one_line;
+use crate::error::{Failure, one_line};
 use crate::secret::Secret;
 
 /// A call that failed.
@@ -86,6 +86,11 @@ impl AwsError {
             next,
             transient,
         }
+    }
+
+    /// What failed, in AWS's words and ours. The step is the caller's to name.
+    pub fn into_failure(self) -> Failure {
+        Failure::new(format!("{}{}", self.kind, self.message), self.next)
     }
 
     /// Without AWS's words, if they repeat a value of the kit, or eight characters of one that

@@ -2,11 +2,12 @@
 //! is left to check.
 
 use std::ffi::OsString;
-use std::fmt;
 
 use lexopt::Arg::{Long, Short};
 use lexopt::{Error, Parser};
 use log::LevelFilter;
+
+use crate::delivery::ParameterName;
 
 /// What `--help` prints.
 pub const HELP: &str = include_str!("../doc/help.txt");
@@ -97,39 +98,4 @@ fn text(parser: &mut Parser, option: &str, slot: &mut Option<String>) -> Result<
 fn stripped(value: String) -> Option<String> {
     let value = value.trim();
     (!value.is_empty()).then(|| value.to_owned())
-}
-
-/// A parameter name that SSM accepts.
-///
-/// <https://docs.aws.amazon.com/systems-manager/latest/userguide/sysman-paramstore-su-create.html>
-pub struct ParameterName(String);
-
-impl ParameterName {
-    fn parse(name: String) -> Result<ParameterName, Error> {
-        let path = name.strip_prefix('/');
-        let levels: Vec<_> = path.unwrap_or_default().split('/').collect();
-        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-/".contains(&b);
-        let starts = |word| name.get(1..4).is_some_and(|start| start.eq_ignore_ascii_case(word));
-        let rules = [
-            (path.is_some(), "does not start with '/'"),
-            (name.len() <= 1011, "is longer than 1,011 characters"),
-            (
-                name.bytes().all(is_plain),
-                "holds a character other than letters, digits, '_', '.', '-' and '/'",
-            ),
-            (levels.iter().all(|level| !level.is_empty()), "has an empty level"),
-            (levels.len() <= 15, "has more than 15 levels"),
-            (!starts("aws") && !starts("ssm"), "starts with 'aws' or 'ssm', which AWS reserves"),
-        ];
-        match rules.iter().find(|(kept, _)| !kept) {
-            Some((_, broken)) => Err(format!("--out-ssm-parameter {name:?} {broken}").into()),
-            None => Ok(ParameterName(name)),
-        }
-    }
-}
-
-impl fmt::Display for ParameterName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }

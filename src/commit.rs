@@ -7,7 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::debug;
-use postgres::SimpleQueryMessage;
+use postgres::error::SqlState;
+use postgres::{Client, Error, SimpleQueryMessage};
 
 use crate::error::Failure;
 use crate::hub::{CONNECT, Hub, STATEMENT};
@@ -27,14 +28,13 @@ pub fn commit(
 ) -> Result<(), Failure> {
     let aborted = |why: &str| Failure::new(format!("the hub did not commit: {why}"), "run again");
     // One round trip.
-    let commit = format!("COMMIT;\n{}", question(xact_id));
-    let broken = match first_value(&mut hub, STATEMENT, commit) {
-        Ok(status) if status == "committed" => return Ok(()),
-        Ok(status) if status == "aborted" => {
-            return Err(aborted("it rolled the transaction back"));
-        }
-        Ok(_) => "it did not say what became of the transaction".to_owned(),
-        Err(cause) => cause,
+    let sql = format!("COMMIT;\n{}", question(xact_id));
+    let answer = hub.ask(STATEMENT, move |client| first_value(client, &sql));
+    let broken = match answer.as_deref() {
+        Ok("committed") => return Ok(()),
+        Ok("aborted") => return Err(aborted("it rolled the transaction back")),
+        Ok(_) => "it did not say what became of the transaction",
+        Err(failure) => &failure.what,
     };
     drop(hub);
     debug!("the commit was not confirmed ({broken}); asking on a new connection");
@@ -42,29 +42,26 @@ pub fn commit(
     loop {
         let cause = match ask(settings, xact_id, trust_id, deadline) {
             Ok(true) => return Ok(()),
-            Ok(false) => return Err(aborted(&broken)),
-            Err(cause) => cause,
+            Ok(false) => return Err(aborted(broken)),
+            Err(failure) => failure.what,
         };
         if Instant::now() + PAUSE >= deadline {
             return Err(Failure {
                 what: format!(
-                    "the connection broke during the commit of transaction {xact_id}, and the hub cannot be \
-                     asked for its outcome: {broken}; then {cause}; the trust may be registered, and the kit \
-                     that was delivered is left in place"
+                    "the connection broke during the commit of transaction {xact_id}, and the hub \
+                     cannot be asked for its outcome: {broken}; then {cause}; the trust may be \
+                     registered, and the kit that was delivered is left in place"
                 ),
                 next: format!(
-                    "ask the hub: SELECT count(*) FROM trust WHERE id = '{trust_id}'; 1: the kit is valid; 0, and \
-                     SELECT pg_xact_status('{xact_id}') is no longer 'in progress': discard it and run again"
+                    "ask the hub: SELECT count(*) FROM trust WHERE id = '{trust_id}'; 1: the kit \
+                     is valid; 0, and SELECT pg_xact_status('{xact_id}') is no longer 'in \
+                     progress': discard it and run again"
                 ),
                 kit_stays: true,
             });
         }
         thread::sleep(PAUSE);
     }
-}
-
-fn question(xact_id: i64) -> String {
-    include_str!("../sql/confirm.sql").replace(":'xact_id'", &format!("'{xact_id}'"))
 }
 
 /// Whether the trust is registered, asked on a new connection.
@@ -74,26 +71,30 @@ fn ask(
     xact_id: i64,
     trust_id: &str,
     deadline: Instant,
-) -> Result<bool, String> {
+) -> Result<bool, Failure> {
     let left = || deadline.saturating_duration_since(Instant::now());
-    let mut hub = Hub::connect(settings, CONNECT.min(left())).map_err(|failure| failure.what)?;
-    match first_value(&mut hub, left(), question(xact_id)) {
-        Ok(status) if status == "in progress" => {
-            return Err("the transaction is still in progress".to_owned());
-        }
+    let mut hub = Hub::connect(settings, CONNECT.min(left()))?;
+    let status = hub.ask(left(), move |client| match first_value(client, &question(xact_id)) {
         // "in the future": a server that crashed has lost the number, and the transaction.
-        Err(cause) if !cause.contains("SQLSTATE 22023") => return Err(cause),
-        Ok(_) | Err(_) => {}
+        Err(error) if error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => Ok("".to_owned()),
+        status => status,
+    })?;
+    if status == "in progress" {
+        return Err(Failure::new("the transaction is still in progress", ""));
     }
     // A message of its own, for a snapshot that is younger than the transaction's end.
-    let registered = include_str!("../sql/registered.sql");
-    let registered = registered.replace(":'trust_id'", &format!("'{trust_id}'"));
-    Ok(first_value(&mut hub, left(), registered)? == "t")
+    let sql = include_str!("../sql/registered.sql");
+    let sql = sql.replace(":'trust_id'", &format!("'{trust_id}'"));
+    Ok(hub.ask(left(), move |client| first_value(client, &sql))? == "t")
 }
 
-fn first_value(hub: &mut Hub, limit: Duration, sql: String) -> Result<String, String> {
-    let answer = hub.ask(limit, move |client| client.simple_query(&sql));
-    let value = answer.map_err(|failure| failure.what)?.iter().find_map(|message| match message {
+fn question(xact_id: i64) -> String {
+    include_str!("../sql/confirm.sql").replace(":'xact_id'", &format!("'{xact_id}'"))
+}
+
+/// The first column of the first row; empty if there is none.
+fn first_value(client: &mut Client, sql: &str) -> Result<String, Error> {
+    let value = client.simple_query(sql)?.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.try_get(0).ok().flatten().map(str::to_owned),
         _ => None,
     });

@@ -1,5 +1,6 @@
 //! Handing the kit over, or taking it back with `[]` (README, "Delivery").
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::mem;
@@ -8,11 +9,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use log::{debug, warn};
 
-use crate::aws::{Ssm, Stored};
-use crate::cli::ParameterName;
+use crate::aws::{Aws, Stored};
 use crate::error::Failure;
 use crate::secret::Secret;
-use crate::settings::AwsSettings;
+use crate::settings;
 
 /// The verdict "this run failed, there is no kit".
 const EMPTY: &str = "[]";
@@ -21,7 +21,7 @@ const EMPTY: &str = "[]";
 pub struct Delivery {
     stdout: Stdout,
     /// If the kit goes into SSM; then stdout takes only the name.
-    parameter: Option<(ParameterName, Ssm)>,
+    parameter: Option<(ParameterName, Aws)>,
     /// A kit was put, or may have been.
     put: bool,
 }
@@ -34,7 +34,7 @@ impl Delivery {
         if parameter.is_none() {
             stdout.leads_somewhere().map_err(undelivered)?;
         }
-        let store = |name| Ok((name, Ssm(AwsSettings::read()?)));
+        let store = |name| Ok((name, settings::aws()?));
         Ok(Delivery { stdout, parameter: parameter.map(store).transpose()?, put: false })
     }
 
@@ -47,7 +47,7 @@ impl Delivery {
             return Ok(());
         };
         self.put = true;
-        let stored = store.put(name, kit)?;
+        let stored = store.put(&name.0, kit)?;
         debug!("put the kit into {name}, version {}", stored.version);
         if metadata_only {
             warn_of_overwriting(name, &stored, "a kit without credentials");
@@ -61,8 +61,7 @@ impl Delivery {
         let Some((name, _)) = &self.parameter else {
             return Ok(());
         };
-        let printed =
-            self.stdout.leads_somewhere().and_then(|()| self.stdout.print(&name.to_string()));
+        let printed = self.stdout.leads_somewhere().and_then(|()| self.stdout.print(&name.0));
         printed.map_err(|error| Failure {
             what: format!(
                 "cannot print the receipt: {error}; the trust is registered and its kit is safe in {name}"
@@ -78,7 +77,7 @@ impl Delivery {
         let Some((name, store)) = &self.parameter else {
             return self.stdout.print(EMPTY).map_err(undelivered);
         };
-        match store.put(name, &Secret::new(EMPTY.to_owned())) {
+        match store.put(&name.0, &Secret::new(EMPTY.to_owned())) {
             Err(failure) if self.put => {
                 let next = format!("{name} may hold a kit that was never registered: delete it");
                 return Err(Failure { next, ..failure });
@@ -89,7 +88,7 @@ impl Delivery {
                 put?;
             }
         }
-        self.stdout.print(&name.to_string()).map_err(undelivered)
+        self.stdout.print(&name.0).map_err(undelivered)
     }
 }
 
@@ -143,5 +142,40 @@ impl Stdout {
         self.file.write_all(line.expose().as_bytes())?;
         self.torn = false;
         if self.file.metadata()?.is_file() { self.file.sync_all() } else { Ok(()) }
+    }
+}
+
+/// A parameter name that SSM accepts.
+///
+/// <https://docs.aws.amazon.com/systems-manager/latest/userguide/sysman-paramstore-su-create.html>
+pub struct ParameterName(String);
+
+impl ParameterName {
+    pub fn parse(name: String) -> Result<ParameterName, String> {
+        let path = name.strip_prefix('/');
+        let levels: Vec<_> = path.unwrap_or_default().split('/').collect();
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-/".contains(&b);
+        let starts = |word| name.get(1..4).is_some_and(|start| start.eq_ignore_ascii_case(word));
+        let rules = [
+            (path.is_some(), "does not start with '/'"),
+            (name.len() <= 1011, "is longer than 1,011 characters"),
+            (
+                name.bytes().all(is_plain),
+                "holds a character other than letters, digits, '_', '.', '-' and '/'",
+            ),
+            (levels.iter().all(|level| !level.is_empty()), "has an empty level"),
+            (levels.len() <= 15, "has more than 15 levels"),
+            (!starts("aws") && !starts("ssm"), "starts with 'aws' or 'ssm', which AWS reserves"),
+        ];
+        match rules.iter().find(|(kept, _)| !kept) {
+            Some((_, broken)) => Err(format!("--out-ssm-parameter {name:?} {broken}")),
+            None => Ok(ParameterName(name)),
+        }
+    }
+}
+
+impl fmt::Display for ParameterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }

@@ -10,10 +10,8 @@ use postgres::config::SslMode;
 use postgres::error::SqlState;
 use postgres::{Client, Config};
 
-use crate::aws::rds_token;
 use crate::error::{Failure, one_line};
-use crate::settings::{Settings, Stage, TlsMode};
-use crate::tls::Tls;
+use crate::settings::{Settings, Stage};
 
 /// Longest wait for a connection that is ready for statements.
 pub const CONNECT: Duration = Duration::from_secs(10);
@@ -27,7 +25,6 @@ pub struct Hub(Option<Client>);
 
 impl Hub {
     /// Connects and logs in, within `limit`.
-    /// Errors: why there is no connection, and what to look at.
     pub fn connect(settings: &Settings, limit: Duration) -> Result<Hub, Failure> {
         let deadline = Instant::now() + limit;
         let Settings { host, port, user, database, .. } = settings;
@@ -37,45 +34,42 @@ impl Hub {
         config.application_name("register-trust").connect_timeout(limit / 3);
         // A server's notice can hold anything; ours hold nothing.
         config.notice_callback(|_| {});
-        match &settings.stage {
-            Stage::Development { password: None, .. } => &mut config,
-            Stage::Development { password: Some(password), .. } => {
-                config.password(password.expose())
-            }
+        let token;
+        let password = match &settings.stage {
+            Stage::Development { password, .. } => password.as_ref(),
             Stage::Production(aws) => {
-                let token = rds_token(aws, &format!("{host}:{port}"), user, limit)?;
-                config.password(token.expose())
+                token = aws.rds_token(&format!("{host}:{port}"), user, limit)?;
+                Some(&token)
             }
         };
+        if let Some(password) = password {
+            config.password(password.expose());
+        }
         let attempt = |mode| {
-            let (mut config, tls) = (config.clone(), Tls::new(settings));
+            let (mut config, tls) = (config.clone(), settings.tls.clone());
             config.ssl_mode(mode);
-            within(deadline.saturating_duration_since(Instant::now()), move || config.connect(tls))
+            let limit = deadline.saturating_duration_since(Instant::now());
+            within(limit, move || config.connect(tls))
         };
-        let mut connected = attempt(match settings.tls {
-            TlsMode::Disable => SslMode::Disable,
-            TlsMode::Prefer => SslMode::Prefer,
-            TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
-        });
+        let mut connected = attempt(settings.ssl_mode);
         // libpq: where TLS is only preferred, a failed handshake is no reason to give up, and
         // neither is a pg_hba.conf that wants none.
-        if let (TlsMode::Prefer, Ok(Err(error))) = (settings.tls, &connected)
+        if let (SslMode::Prefer, Ok(Err(error))) = (settings.ssl_mode, &connected)
             && (error.to_string().contains("TLS handshake")
                 || error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION))
         {
             debug!("{}; going on without TLS", described(error).what);
             connected = attempt(SslMode::Disable);
         }
-        let address = format!("{user}@{host}:{port}/{database}");
-        match connected.and_then(|answer| answer.map_err(|error| described(&error))) {
-            Ok(client) => Ok(Hub(Some(client))),
-            Err(failure) => Err(failure.during(&format!("connect to the hub at {address:?}"))),
-        }
+        let client = connected.and_then(|answer| answer.map_err(|error| described(&error)));
+        client.map(|client| Hub(Some(client))).map_err(|failure| {
+            let address = format!("{user}@{host}:{port}/{database}");
+            failure.during(&format!("connect to the hub at {address:?}"))
+        })
     }
 
     /// Asks the server and waits for the answer, for at most `limit`.
-    /// Errors: in the server's or the system's words. Where no answer came in time the connection is not
-    /// used again.
+    /// Errors: Where no answer came in time the connection is not used again.
     pub fn ask<T: Send + 'static>(
         &mut self,
         limit: Duration,
@@ -112,19 +106,18 @@ fn within<T: Send + 'static>(
     })
 }
 
-/// An error in the server's words, without their `DETAIL`: it can hold a whole row. Or in the
-/// system's, with their causes.
+/// In the server's words, without their `DETAIL`: it can hold a whole row. Or in the system's, with
+/// their causes.
 fn described(error: &postgres::Error) -> Failure {
     if let Some(server) = error.as_db_error() {
-        let (mut message, code) = (one_line(server.message()), server.code().code());
+        let (mut message, code) = (server.message(), server.code().code());
         // A trigger's message can quote the row: so many digits are no UUID, but a key's hash.
         if message.split(|c: char| !c.is_ascii_hexdigit()).any(|digits| digits.len() > 32) {
-            message = "the hub's message is withheld, for it quotes a key's hash".to_owned();
+            message = "the hub's message is withheld, for it quotes a key's hash";
         }
-        return Failure::new(format!("{message} (SQLSTATE {code})"), advice(code));
+        return Failure::new(format!("{} (SQLSTATE {code})", one_line(message)), advice(code));
     }
-    let mut cause = error.to_string();
-    let mut source = error.source();
+    let (mut cause, mut source) = (error.to_string(), error.source());
     while let Some(inner) = source {
         cause = format!("{cause}: {inner}");
         source = inner.source();
@@ -136,16 +129,16 @@ fn described(error: &postgres::Error) -> Failure {
 fn lost(cause: &str) -> Failure {
     const AUTHORITIES: &str = "set PGSSLROOTCERT to a PEM file of the authorities that signed the \
         hub's certificate (RDS: AWS's global-bundle.pem), or install the system's CA bundle";
-    let advice = [
-        ("mismatch", "set DB_HOST to a name that the hub's certificate holds"),
-        ("PGSSLROOTCERT", AUTHORITIES),
-        ("certificate", AUTHORITIES),
-        ("does not support TLS", "turn on TLS at the hub's database (ssl = on), and run again"),
-        ("password", "set POSTGRES_PASSWORD, and run again"),
-        ("", "check that the hub's database is up, DB_HOST, DB_PORT and PGSSLMODE, and run again"),
-    ];
-    let known = advice.iter().find(|(sign, _)| cause.contains(sign));
-    Failure::new(one_line(cause), known.map_or("", |(_, next)| next))
+    let next = match cause {
+        _ if cause.contains("mismatch") => "set DB_HOST to a name that the hub's certificate holds",
+        _ if cause.contains("PGSSLROOTCERT") || cause.contains("certificate") => AUTHORITIES,
+        _ if cause.contains("does not support TLS") => {
+            "turn on TLS at the hub's database (ssl = on), and run again"
+        }
+        _ if cause.contains("password") => "set POSTGRES_PASSWORD, and run again",
+        _ => "check that the hub's database is up, DB_HOST, DB_PORT and PGSSLMODE, and run again",
+    };
+    Failure::new(one_line(cause), next)
 }
 
 /// What to do about a SQLSTATE: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.

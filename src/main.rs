@@ -9,11 +9,10 @@ mod delivery;
 mod error;
 mod hub;
 mod kit;
-mod newcomer;
-mod pool;
-mod registry;
+mod registration;
 mod secret;
 mod settings;
+mod slots;
 mod tls;
 
 use std::io::{self, Write};
@@ -27,8 +26,7 @@ use delivery::{Delivery, Stdout};
 use error::{Failure, one_line};
 use hub::Hub;
 use kit::Kit;
-use newcomer::Newcomer;
-use registry::Registration;
+use registration::Registration;
 use settings::Settings;
 
 fn main() -> ExitCode {
@@ -58,7 +56,7 @@ fn run(mut request: Request) -> ExitCode {
         Ok(delivery) => delivery,
         Err(failure) => return report(&failure),
     };
-    let Err(failure) = level.and_then(|_| register(request, &mut delivery)) else {
+    let Err(failure) = level.and_then(|_| register(&request, &mut delivery)) else {
         return ExitCode::SUCCESS;
     };
     report(&failure);
@@ -70,26 +68,17 @@ fn run(mut request: Request) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn register(request: Request, delivery: &mut Delivery) -> Result<(), Failure> {
+fn register(request: &Request, delivery: &mut Delivery) -> Result<(), Failure> {
     let settings = Settings::read()?;
-    let Request { name, code, region, .. } = request;
-    let newcomer = if request.require_existing {
-        Err(Failure::new(
-            format!("no trust {name:?} is registered"),
-            "run 'make register-trust-<n>' first",
-        ))
-    } else {
-        Newcomer::new(&name, code, region)
-    };
-
     let hub = Hub::connect(&settings, hub::CONNECT)?;
     debug!("connected to the hub");
-    let mut registration = Registration::open(hub, &name, newcomer)?;
+    let mut registration = Registration::open(hub, request)?;
     let trust = registration.find_or_register(&settings.stage)?;
 
+    let name = &request.name;
     let kit = Kit {
         trust_id: &trust.id,
-        trust_name: &name,
+        trust_name: name,
         keys: trust.xact_id.and(registration.keys()),
         fl_kit_slot: trust.slot.as_deref(),
         fl_kit_slot_number: trust.slot_number,

@@ -6,6 +6,7 @@
 use std::fmt::Write;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -29,7 +30,6 @@ impl Secret {
 
     /// A new key: 32 bytes from the operating system, base64url without padding
     /// (RFC 4648 section 5), 43 characters.
-    /// Errors: the operating system gives no random bytes.
     pub fn mint() -> Result<Secret, Failure> {
         let mut bytes = Zeroizing::new([0u8; 32]);
         getrandom::fill(bytes.as_mut()).map_err(|error| {
@@ -40,9 +40,8 @@ impl Secret {
 
     /// The SHA-256 of the text in lower-case hex: what the hub keeps of an API key.
     pub fn sha256_hex(&self) -> Secret {
-        let digest = Sha256::digest(self.0.as_bytes());
         let mut hex = String::with_capacity(64);
-        for byte in digest {
+        for byte in Sha256::digest(self.0.as_bytes()) {
             // Writing to a String cannot fail.
             let _ = write!(hex, "{byte:02x}");
         }
@@ -52,5 +51,10 @@ impl Secret {
     /// The plaintext. Only for handing it to where the contract says it goes.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// For `#[serde(serialize_with)]`, so that each field of the kit that holds one says so.
+    pub fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.expose().serialize(serializer)
     }
 }

@@ -5,10 +5,13 @@ use std::ffi::OsString;
 
 use hyper::http::uri::Authority;
 use log::LevelFilter;
+use postgres::config::SslMode;
 
+use crate::aws::Aws;
 use crate::error::Failure;
 use crate::kit::HubShared;
 use crate::secret::Secret;
+use crate::tls::{Tls, Verify};
 
 /// The whitelist of what leaves the hub in a kit, in the kit's order.
 const HUB_SHARED: &str = "AES_KEY_BASE64 CENTRAL_HUB_API_URL TRUST_API_KEY_HEADER FL_BACKEND \
@@ -22,9 +25,8 @@ pub struct Settings {
     pub port: u16,
     pub user: String,
     pub database: String,
-    pub tls: TlsMode,
-    /// The file of authorities that are trusted instead of the system's.
-    pub root_certificates: Option<String>,
+    pub ssl_mode: SslMode,
+    pub tls: Tls,
     pub stage: Stage,
     pub hub_shared: HubShared,
 }
@@ -34,32 +36,11 @@ pub enum Stage {
     /// By a password, if it has one; `FL_KIT_SLOT_NAMES`, looked at only on a pool miss.
     Development { password: Option<Secret>, slot_names: Option<OsString> },
     /// By an RDS IAM token made for each connection; an SSM parameter.
-    Production(AwsSettings),
-}
-
-/// libpq's `sslmode`: <https://www.postgresql.org/docs/current/libpq-ssl.html>.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum TlsMode {
-    Disable,
-    Prefer,
-    Require,
-    VerifyCa,
-    VerifyFull,
-}
-
-/// How to reach SSM.
-#[derive(Clone)]
-pub struct AwsSettings {
-    /// The region's name.
-    pub region: String,
-    /// `http(s)://HOST[:PORT]`, if it is not AWS's own.
-    pub endpoint: Option<String>,
-    /// Whether an EC2 instance's metadata may be asked for credentials.
-    pub instance_metadata: bool,
+    Production(Aws),
 }
 
 impl Settings {
-    /// Reads everything but the log level and, in development, [`AwsSettings`].
+    /// Reads everything but the log level and, in development, [`Aws`].
     /// Errors: the first variable that is missing or invalid.
     pub fn read() -> Result<Settings, Failure> {
         let production = [("development", false), ("production", true)];
@@ -71,7 +52,11 @@ impl Settings {
         }
         let port = optional("DB_PORT")?.unwrap_or_else(|| "5432".to_owned());
         let number = port.parse().ok().filter(|number| *number > 0);
-        let (tls, root_certificates) = tls(production)?;
+        let (mut ssl_mode, tls) = tls(&host, production)?;
+        if on_socket {
+            // libpq, too, knows no TLS there.
+            ssl_mode = SslMode::Disable;
+        }
         let mut hub_shared = Vec::new();
         for key in HUB_SHARED.split_whitespace() {
             hub_shared.extend(optional(key)?.map(|value| (key, Secret::new(value))));
@@ -81,11 +66,10 @@ impl Settings {
             port: number.ok_or_else(|| invalid("DB_PORT", &port, "not a port number"))?,
             user: required("POSTGRES_USER")?,
             database: required("POSTGRES_DB")?,
-            // libpq, too, knows no TLS on a Unix socket.
-            tls: if on_socket { TlsMode::Disable } else { tls },
-            root_certificates,
+            ssl_mode,
+            tls,
             stage: if production {
-                Stage::Production(AwsSettings::read()?)
+                Stage::Production(aws()?)
             } else {
                 let password = optional("POSTGRES_PASSWORD")?.map(Secret::new);
                 let slot_names = raw("FL_KIT_SLOT_NAMES");
@@ -96,22 +80,20 @@ impl Settings {
     }
 }
 
-impl AwsSettings {
-    /// Reads where SSM is.
-    /// Errors: the first variable that is missing or invalid.
-    pub fn read() -> Result<AwsSettings, Failure> {
-        let region = required("AWS_REGION")?;
-        if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-            return Err(invalid("AWS_REGION", &region, "not a region's name"));
-        }
-        let endpoint = match endpoint("AWS_ENDPOINT_URL_SSM")? {
-            None => endpoint("AWS_ENDPOINT_URL")?,
-            own => own,
-        };
-        let disabled = optional("AWS_EC2_METADATA_DISABLED")?;
-        let instance_metadata = !disabled.is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        Ok(AwsSettings { region, endpoint, instance_metadata })
+/// Reads where AWS is.
+/// Errors: the first variable that is missing or invalid.
+pub fn aws() -> Result<Aws, Failure> {
+    let region = required("AWS_REGION")?;
+    if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        return Err(invalid("AWS_REGION", &region, "not a region's name"));
     }
+    let endpoint = match endpoint("AWS_ENDPOINT_URL_SSM")? {
+        None => endpoint("AWS_ENDPOINT_URL")?,
+        own => own,
+    };
+    let disabled = optional("AWS_EC2_METADATA_DISABLED")?;
+    let instance_metadata = !disabled.is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    Ok(Aws { region, endpoint, instance_metadata })
 }
 
 /// Reads `LOG_LEVEL`.
@@ -128,27 +110,31 @@ pub fn log_level() -> Result<LevelFilter, Failure> {
     Ok(one_of("LOG_LEVEL", &levels, str::to_ascii_uppercase)?.unwrap_or(LevelFilter::Info))
 }
 
-/// libpq's `PGSSLMODE` and `PGSSLROOTCERT`, and no weaker mode than production allows.
-fn tls(production: bool) -> Result<(TlsMode, Option<String>), Failure> {
+/// `PGSSLMODE` and `PGSSLROOTCERT` with libpq's meanings, and no weaker mode than production
+/// allows: <https://www.postgresql.org/docs/current/libpq-ssl.html>.
+fn tls(host: &str, production: bool) -> Result<(SslMode, Tls), Failure> {
     let modes = [
-        ("disable", TlsMode::Disable),
-        ("prefer", TlsMode::Prefer),
-        ("require", TlsMode::Require),
-        ("verify-ca", TlsMode::VerifyCa),
-        ("verify-full", TlsMode::VerifyFull),
+        ("disable", (SslMode::Disable, Verify::Nothing)),
+        ("prefer", (SslMode::Prefer, Verify::Nothing)),
+        ("require", (SslMode::Require, Verify::Nothing)),
+        ("verify-ca", (SslMode::Require, Verify::Authority)),
+        ("verify-full", (SslMode::Require, Verify::Host)),
     ];
-    let (default, modes) = match production {
-        true => (TlsMode::VerifyFull, modes.get(2..).unwrap_or_default()),
-        false => (TlsMode::Prefer, &modes[..]),
-    };
-    let mode = one_of("PGSSLMODE", modes, str::to_owned)?.unwrap_or(default);
-    match optional("PGSSLROOTCERT")? {
-        Some(system) if system == "system" && mode == TlsMode::VerifyFull => Ok((mode, None)),
-        Some(system) if system == "system" => {
-            Err(invalid("PGSSLROOTCERT", &system, "not allowed below PGSSLMODE=verify-full"))
+    let [_, prefer, allowed @ ..] = &modes;
+    let (default, modes) =
+        if production { (modes[4].1, &allowed[..]) } else { (prefer.1, &modes[..]) };
+    let (mode, verify) = one_of("PGSSLMODE", modes, str::to_owned)?.unwrap_or(default);
+    let mut tls = Tls { host: host.to_owned(), verify, authorities: optional("PGSSLROOTCERT")? };
+    match &tls.authorities {
+        Some(file) if file == "system" && verify == Verify::Host => tls.authorities = None,
+        Some(file) if file == "system" => {
+            return Err(invalid("PGSSLROOTCERT", file, "not allowed below PGSSLMODE=verify-full"));
         }
-        file => Ok((mode, file)),
+        // With authorities given, `require` verifies like `verify-ca`.
+        Some(_) if mode == SslMode::Require => tls.verify = verify.max(Verify::Authority),
+        _ => {}
     }
+    Ok((mode, tls))
 }
 
 fn endpoint(variable: &str) -> Result<Option<String>, Failure> {

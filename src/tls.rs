@@ -2,8 +2,8 @@
 //!
 //! <https://www.postgresql.org/docs/current/libpq-ssl.html>
 
+use std::error::Error;
 use std::fs;
-use std::future::Future;
 use std::pin::Pin;
 
 use native_tls::{Certificate, TlsConnector};
@@ -11,38 +11,33 @@ use postgres::Socket;
 use postgres::tls::{MakeTlsConnect, TlsConnect};
 use postgres_native_tls::TlsStream;
 
-use crate::settings::{Settings, TlsMode};
+/// What must be right of the hub's certificate: nothing, or that a trusted authority signed it, or
+/// that it holds the host's name, too.
+#[derive(Clone, Copy, PartialEq, PartialOrd, Eq, Ord)]
+pub enum Verify {
+    Nothing,
+    Authority,
+    Host,
+}
 
 /// Makes TLS streams. Only when the server has agreed to TLS: building a connector loads the
 /// system's authorities, which takes longer than a whole registration.
 #[derive(Clone)]
 pub struct Tls {
-    mode: TlsMode,
-    root_certificates: Option<String>,
-    host: String,
+    pub host: String,
+    pub verify: Verify,
+    /// The file of authorities that are trusted instead of the system's.
+    pub authorities: Option<String>,
 }
 
-/// What goes wrong, in words.
-type Refusal = Box<dyn std::error::Error + Send + Sync>;
+type Refusal = Box<dyn Error + Send + Sync>;
 
 impl Tls {
-    /// What the settings ask for.
-    pub fn new(settings: &Settings) -> Tls {
-        let Settings { tls, root_certificates, host, .. } = settings;
-        Tls { mode: *tls, root_certificates: root_certificates.clone(), host: host.clone() }
-    }
-
     fn connector(&self) -> Result<TlsConnector, Refusal> {
         let mut builder = TlsConnector::builder();
-        let verify = match self.mode {
-            TlsMode::Disable | TlsMode::Prefer => false,
-            // libpq: with authorities given, `require` verifies like `verify-ca`.
-            TlsMode::Require => self.root_certificates.is_some(),
-            TlsMode::VerifyCa | TlsMode::VerifyFull => true,
-        };
-        builder.danger_accept_invalid_certs(!verify);
-        builder.danger_accept_invalid_hostnames(self.mode != TlsMode::VerifyFull);
-        if let Some(path) = self.root_certificates.as_ref().filter(|_| verify) {
+        builder.danger_accept_invalid_certs(self.verify == Verify::Nothing);
+        builder.danger_accept_invalid_hostnames(self.verify != Verify::Host);
+        if let Some(path) = self.authorities.as_ref().filter(|_| self.verify > Verify::Nothing) {
             let unusable = |why: &str| format!("PGSSLROOTCERT {path:?} cannot be used: {why}");
             let pem = fs::read(path).map_err(|error| unusable(&error.to_string()))?;
             let authorities =

@@ -16,7 +16,8 @@ pub struct Rivals {
 impl Rivals {
     /// Writes the scripts into this folder.
     pub fn new(dir: &Path) -> Rivals {
-        let need = Command::new(root().join("deploy/need.sh")).arg("postgres").output().unwrap();
+        let need =
+            Command::new(root().join("deploy/dev/need.sh")).arg("postgres").output().unwrap();
         let bin = PathBuf::from(String::from_utf8(need.stdout).unwrap().trim());
         for register in [true, false] {
             let messages = messages(register);

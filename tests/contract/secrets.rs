@@ -162,5 +162,12 @@ fn the_text_of_a_secret_is_exposed_only_where_the_contract_says_it_goes() {
     assert_eq!(found, EXPOSED, "a secret is exposed in a new place: is that right?");
 }
 
-const EXPOSED: [&str; 6] =
-    ["aws.rs 3", "aws_error.rs 1", "delivery.rs 2", "hub.rs 2", "kit.rs 3", "registry.rs 1"];
+const EXPOSED: [&str; 7] = [
+    "aws.rs 3",
+    "aws_error.rs 1",
+    "delivery.rs 2",
+    "hub.rs 1",
+    "kit.rs 1",
+    "registration.rs 1",
+    "secret.rs 1",
+];

@@ -34,7 +34,7 @@ impl Cluster {
 
     /// The same with the command that starts it behind another one, such as `env`.
     pub fn start_in(around: &[&str], dir: PathBuf, options: &str) -> Cluster {
-        let script = root().join("deploy/hub.sh");
+        let script = root().join("deploy/dev/hub.sh");
         let sweeper = Command::new("sh")
             .args(["-c", "cat; exec \"$0\" remove \"$1\" >/dev/null 2>&1"])
             .arg(&script)
@@ -90,7 +90,7 @@ impl Cluster {
 
     /// What `pg_ctl` does; a server that it starts has its port again.
     pub fn pg_ctl(&self, arguments: &str) -> bool {
-        let bin = Command::new(root().join("deploy/need.sh")).arg("postgres").output().unwrap();
+        let bin = Command::new(root().join("deploy/dev/need.sh")).arg("postgres").output().unwrap();
         let pg_ctl = format!("{}/pg_ctl", String::from_utf8(bin.stdout).unwrap().trim());
         let (data, port) = (self.data(), self.port());
         let options = format!(

@@ -2,7 +2,7 @@
 # Adds the C libraries that are linked into the static binary, which no Cargo tool sees, to the
 # list of its crates.
 #
-#   deploy/sbom.sh CRATES.json SBOM.json
+#   deploy/dev/sbom.sh CRATES.json SBOM.json
 set -euo pipefail
 
 openssl=$(pkg-config --modversion openssl)

@@ -2,18 +2,18 @@
 # The embedded development hub: a PostgreSQL of the project's own in a folder of its own.
 # PostgreSQL refuses to run as root, so root drops to another user for it.
 #
-#   deploy/hub.sh start DIR   start it, made first if need be; DIR/env then tells how to connect
-#   deploy/hub.sh stop DIR
-#   deploy/hub.sh remove DIR  stop it and delete the folder
+#   deploy/dev/hub.sh start DIR   start it, made first if need be; DIR/env then tells how to connect
+#   deploy/dev/hub.sh stop DIR
+#   deploy/dev/hub.sh remove DIR  stop it and delete the folder
 #
 # HUB_OPTIONS: further options for the server's command line.
 set -euo pipefail
 
-# shellcheck source-path=SCRIPTDIR source=lib.sh
-. "$(dirname "$0")/lib.sh"
-here=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source-path=SCRIPTDIR source=../lib.sh
+. "$(dirname "$0")/../lib.sh"
+here=$(cd "$(dirname "$0")/../.." && pwd)
 
-[[ $# == 2 && $1 =~ ^(start|stop|remove)$ ]] || fail "usage: deploy/hub.sh start|stop|remove DIR"
+[[ $# == 2 && $1 =~ ^(start|stop|remove)$ ]] || fail "usage: deploy/dev/hub.sh start|stop|remove DIR"
 verb=$1
 [ "$verb" = start ] || [ -e "$2/lock" ] || exit 0
 # The server's user must get in; what is secret has a mask of its own.
@@ -50,7 +50,7 @@ data=$home/data
 
 start() {
     local bin password port try socket=''
-    bin=$("$here/deploy/need.sh" postgres)
+    bin=$("$here/deploy/dev/need.sh" postgres)
     if [ -e "$dir/env" ] && server "$bin/pg_ctl" status -D "$data" >/dev/null 2>&1; then
         return
     fi
@@ -90,7 +90,7 @@ start() {
 
 stop() { # how
     [ -e "$data/postmaster.pid" ] || return 0
-    server "$("$here/deploy/need.sh" postgres)/pg_ctl" stop -s -m "$1" -D "$data" || true
+    server "$("$here/deploy/dev/need.sh" postgres)/pg_ctl" stop -s -m "$1" -D "$data" || true
 }
 
 case $verb in

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the static binary from two fresh clones in two folders and compares the bytes.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 for folder in one "another/deeper folder"; do

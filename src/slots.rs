@@ -2,11 +2,7 @@
 
 use log::warn;
 
-use crate::aws::Ssm;
 use crate::settings::Stage;
-
-/// Where production keeps the names.
-const PARAMETER: &str = "/flip/fl_kit_slot_names";
 
 /// The number of a slot whose name ends in none: behind every numbered slot.
 const UNNUMBERED: i32 = 10_000;
@@ -20,14 +16,20 @@ pub struct SlotNames {
 impl SlotNames {
     /// Reads the configured names. What cannot be read or used is logged and counts as none.
     pub fn read(stage: &Stage) -> SlotNames {
+        let source = source(stage);
         let names = configured(stage).unwrap_or_else(|why| {
-            warn!("no slot names from {}: {why}", source(stage));
+            warn!("no slot names from {source}: {why}");
             Vec::new()
         });
         let slots = names.into_iter().filter_map(|name| match number(&name) {
-            Some(number) if is_usable(&name) => Some((name, number)),
+            // PostgreSQL's B-tree, which holds the names, takes no key of a third of a page (2.7 kB).
+            Some(number)
+                if (1..=2000).contains(&name.len()) && !name.contains(char::is_control) =>
+            {
+                Some((name, number))
+            }
             _ => {
-                warn!("slot name {name:?} in {} cannot be used; it is left out", source(stage));
+                warn!("slot name {name:?} in {source} cannot be used; it is left out");
                 None
             }
         });
@@ -36,14 +38,11 @@ impl SlotNames {
     }
 }
 
-/// PostgreSQL's B-tree, which holds the names, takes no key of a third of a page (2.7 kB).
-fn is_usable(name: &str) -> bool {
-    (1..=2000).contains(&name.len()) && !name.contains(char::is_control)
-}
-
 fn configured(stage: &Stage) -> Result<Vec<String>, String> {
     let json = match stage {
-        Stage::Production(aws) => Ssm(aws.clone()).get(PARAMETER)?,
+        Stage::Production(aws) => aws
+            .get("/flip/fl_kit_slot_names")
+            .map_err(|failure| format!("{}; {}", failure.what, failure.next))?,
         Stage::Development { slot_names: None, .. } => return Err("it is not set".to_owned()),
         Stage::Development { slot_names: Some(json), .. } => {
             json.clone().into_string().map_err(|_| "it is not UTF-8")?
@@ -55,10 +54,10 @@ fn configured(stage: &Stage) -> Result<Vec<String>, String> {
 }
 
 /// Where the names are configured, in words.
-pub fn source(stage: &Stage) -> String {
+pub fn source(stage: &Stage) -> &'static str {
     match stage {
-        Stage::Development { .. } => "FL_KIT_SLOT_NAMES".to_owned(),
-        Stage::Production(_) => format!("the SSM parameter {PARAMETER}"),
+        Stage::Development { .. } => "FL_KIT_SLOT_NAMES",
+        Stage::Production(_) => "the SSM parameter /flip/fl_kit_slot_names",
     }
 }
 

@@ -2,11 +2,11 @@
 # Installs what is missing for building, for the development hub or for the tests, from Debian's
 # or Ubuntu's packages and PyPI. Says what it does; quick when nothing is missing.
 #
-#   deploy/need.sh build | postgres | python DIR ...
+#   deploy/dev/need.sh build | postgres | python DIR ...
 set -euo pipefail
 
-# shellcheck source-path=SCRIPTDIR source=lib.sh
-. "$(dirname "$0")/lib.sh"
+# shellcheck source-path=SCRIPTDIR source=../lib.sh
+. "$(dirname "$0")/../lib.sh"
 
 apt_install() { # what-for package...
     local purpose=$1 sudo=
@@ -82,5 +82,5 @@ case ${1-} in
     build) need_build ;;
     postgres) need_postgres; postgres_bin ;;
     python) need_python "$2" ;;
-    *) fail "usage: deploy/need.sh build | postgres | python DIR" ;;
+    *) fail "usage: deploy/dev/need.sh build | postgres | python DIR" ;;
 esac

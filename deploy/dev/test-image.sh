@@ -2,12 +2,12 @@
 # Runs the image for real beside a development hub: as a one-off, and by 'docker compose exec' in
 # a hub's container that holds the image's binary.
 #
-#   deploy/test-image.sh IMAGE HUB_IMAGE
+#   deploy/dev/test-image.sh IMAGE HUB_IMAGE
 #
 # HUB_IMAGE: any image with a shell and sleep, in the place of the hub's own.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-# shellcheck source-path=SCRIPTDIR source=lib.sh
+cd "$(dirname "$0")/../.."
+# shellcheck source-path=SCRIPTDIR source=../lib.sh
 . deploy/lib.sh
 image=$1 hub_image=$2
 
@@ -18,11 +18,11 @@ docker compose version >/dev/null 2>&1 || compose=(docker-compose)
 clean_up() {
     "${compose[@]}" -f "$work/compose.yaml" -p register-trust-test down -t 0 >/dev/null 2>&1 || true
     docker rm -f register-trust-test-source >/dev/null 2>&1 || true
-    deploy/hub.sh remove "$work/hub" || true
+    deploy/dev/hub.sh remove "$work/hub" || true
     rm -rf "$work"
 }
 trap clean_up EXIT
-deploy/hub.sh start "$work/hub"
+deploy/dev/hub.sh start "$work/hub"
 
 run() { # name: as a one-off that is nobody and can write nowhere
     docker run --rm --network host --read-only --cap-drop ALL --security-opt no-new-privileges \
