@@ -233,7 +233,8 @@ esac
 if [ -n "$kit_keys" ]; then
     say "ERROR the run ended (exit status ${ended[0]}) without a verdict: it is not known whether trust $number is registered"
     say "ERROR its kit stays in $new; keep it"
-    fail "next: 'make check-kit-$number' tells whether it is valid; 'make register-trust-$number' picks it up if it is"
+    at=$number${HUB:+ HUB=$HUB}
+    fail "next: 'make check-kit-$at' tells whether it is valid; 'make register-trust-$at' picks it up if it is"
 fi
 # Without a kit there was no acknowledgement, and without that no registration.
 rm -f -- "$new"

@@ -18,6 +18,7 @@ mod empty_root;
 mod end_to_end;
 mod environment;
 mod frozen;
+mod hand_over;
 mod limits;
 mod makefile;
 mod production;
