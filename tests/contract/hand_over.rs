@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
+use crate::support::hub::Cluster;
 use crate::support::{Hub, eventually, root};
 
 /// A checkout of its own beside a hub of its own. Tools in its `bin` come before the system's.
@@ -279,7 +280,7 @@ fn a_disk_that_fills_before_any_command_loses_no_kit() {
             deploy/register.sh 1; status=$?
             mkdir copy-$KITS && find $KITS -size -20k -type f -name '*trust*' -exec cp -p {} copy-$KITS ';'
             exit $status";
-        let around = if Hub::is_root() { "-m" } else { "-rm" };
+        let around = if Cluster::is_root() { "-m" } else { "-rm" };
         let run = place.call(
             &["unshare", around, "sh", "-c", script],
             &[("TRUST_1_NAME", &name), ("KITS", &folder), (key, &file)],
@@ -375,32 +376,21 @@ fn a_final_name_that_another_kit_has_is_left_to_it() {
 #[test]
 fn two_runs_of_one_number_take_turns() {
     let mut place = Place::new();
-    // The first one is held at its first sync of a kit until the second one waits.
-    place.tool("sync", "#!/bin/sh\ncase $* in *.trust-*) cat gate >/dev/null;; esac\nexec /usr/bin/sync \"$@\"\n");
-    let made = Command::new("mkfifo").arg(place.dir.join("gate")).status().unwrap();
-    assert!(made.success());
-    let first = place.command(&["deploy/register.sh", "1"], &[]).spawn().unwrap();
+    // The first one is held before it syncs its kit until the second one waits.
+    place.tool(
+        "sync",
+        "#!/bin/sh\ncase $* in *.trust-*) while [ -e hold ]; do sleep 0.05; done;; esac\nexec /usr/bin/sync \"$@\"\n",
+    );
+    fs::write(place.dir.join("hold"), "").unwrap();
+    let script = ["deploy/register.sh", "1"];
+    let first = place.command(&script, &[]).spawn().unwrap();
     eventually("the first run stores its kit", || place.hub.delivering() == 1);
-    let mut second = place
-        .command(&["deploy/register.sh", "1"], &[("TRUST_1_NAME", "Two")])
-        .spawn()
-        .unwrap();
-    let said = read_until(&mut second, "waiting for another run of trust 1\n");
-    assert_eq!(place.hub.count("pg_stat_activity WHERE datname = current_database() AND application_name = 'register-trust'"), 1, "{said}");
-    // Each reader of the gate comes through once it was opened.
-    let gate = fs::OpenOptions::new().read(true).write(true).open(place.dir.join("gate")).unwrap();
-    drop(gate);
-    let opener = Command::new("sh")
-        .args(["-c", "while [ -e gate ]; do : >gate; done"])
-        .current_dir(&place.dir)
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let first = first.wait_with_output().unwrap();
+    let mut second = place.command(&script, &[("TRUST_1_NAME", "Two")]).spawn().unwrap();
+    read_until(&mut second, "waiting for another run of trust 1\n");
+    assert_eq!(place.hub.runs("true"), 1);
+    fs::remove_file(place.dir.join("hold")).unwrap();
+    succeeds(&first.wait_with_output().unwrap());
     let second = second.wait_with_output().unwrap();
-    fs::remove_file(place.dir.join("gate")).unwrap();
-    drop(opener);
-    succeeds(&first);
     fails(&second);
     says(&second, "kits/trust-1.json holds another kit");
     assert!(place.valid_kit("One", "kits", "").is_some());
@@ -508,9 +498,8 @@ fn a_client_that_dies_while_the_program_lives_on_registers_nothing_before_the_ac
     // The client carries bytes between the script and a program that it does not own.
     let script = "mkfifo in out
         setsid \"$@\" <in >out 2>>log &
-        echo $$ >client
-        cat out & cat >in
-        wait";
+        cat out & trap \"kill $!; exit 130\" INT
+        cat >in; wait";
     let env = engine(&place, script);
     let script = place.command(&["deploy/register.sh", "1"], &with(&env, &[])).process_group(0).spawn().unwrap();
     eventually("the program waits", || place.hub.waiting() == 1);
@@ -635,7 +624,7 @@ fn a_kit_is_neither_in_argv_nor_in_the_environment_nor_in_a_trace() {
     let mut place = Place::new();
     // Every process is looked at while the kit is being synced.
     let look = "for pid in /proc/[0-9]*; do tr '\\0' '\\n' <$pid/cmdline; tr '\\0' '\\n' <$pid/environ; done 2>/dev/null";
-    place.tool("sync", &format!("#!/bin/bash\ncase $* in *.trust-*) {{ {look}; }} >>seen;; esac\nexec /usr/bin/sync \"$@\"\n"));
+    place.tool("sync", &format!("#!/bin/sh\ncase $* in *.trust-*) {{ {look}; }} >>seen;; esac\nexec /usr/bin/sync \"$@\"\n"));
     let run = place.register(&[("SHELLOPTS", "xtrace"), ("KIT_SINK", "cat >sunk; ps aux >>seen")]);
     succeeds(&run);
     let kit: Value = serde_json::from_slice(&fs::read(place.dir.join("sunk")).unwrap()).unwrap();
@@ -665,8 +654,13 @@ fn without_flock_and_sync_of_files_as_on_macos_perl_does_both() {
     assert!(place.valid_kit("One", "kits", "").unwrap().ends_with("trust-1.json"));
     // The lock holds.
     let lock = place.dir.join("kits/.lock-trust-1");
-    let mut holder = Command::new("flock").arg(&lock).args(["-c", "echo held; read x"]);
-    let mut holder = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut holder = Command::new("flock")
+        .arg(&lock)
+        .args(["-c", "echo held; read x"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     holder.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
     let mut waiting = place.command(&["deploy/register.sh", "1"], &env).spawn().unwrap();
     read_until(&mut waiting, "waiting for another run of trust 1\n");
@@ -728,4 +722,142 @@ fn what_an_earlier_run_left_is_told_apart() {
     let left = [".lock-trust-1", ".trust-1.noted0", "trust-1.json", "trust-1.metadata.json"];
     assert_eq!(names(&kits), BTreeSet::from(left.map(str::to_owned)));
     assert_eq!(fs::read_to_string(kits.join("trust-1.json")).unwrap(), kit);
+}
+
+/// The environment that reaches a hub's container with the program in it, by compose and the engine
+/// that runs here. Where none runs, a client of the test's own takes its place.
+struct Container {
+    dir: PathBuf,
+    real: bool,
+    env: Vec<(&'static str, String)>,
+}
+
+const COMPOSE: &str = "compose='docker compose'; $compose version >log 2>&1 || compose=docker-compose
+";
+
+impl Container {
+    fn new(place: &Place) -> Container {
+        let dir = place.dir.clone();
+        let runs = format!("docker info && {COMPOSE} $compose version");
+        if !place.call(&["sh", "-c", &runs], &[]).status.success() {
+            eprintln!("no container engine runs here: a stand-in takes its place");
+            let client = "mkfifo in.$$ out.$$
+                setsid \"$@\" <in.$$ >out.$$ 2>>log &
+                cat out.$$ & trap \"kill $!; exit 130\" INT
+                cat >in.$$; wait";
+            return Container { dir, real: false, env: engine(place, client) };
+        }
+        let script = "set -e
+            mkdir -p image/opt/register-trust
+            cp target/release/register-trust image/opt/register-trust/
+            echo 'int pause(void); int main(void) { for (;;) pause(); }' >pause.c
+            cc -static -o image/pause pause.c
+            tar -C image -c . | docker import - \"$COMPOSE_PROJECT_NAME\"
+            env | grep -E '^(DB|POSTGRES)_' >container.env
+            cat >hub.yaml <<YAML
+version: '3.7'
+services:
+  flip-api: {image: $COMPOSE_PROJECT_NAME, command: [/pause], network_mode: host, env_file: container.env}
+YAML
+            $compose up -d";
+        let name = dir.file_name().unwrap().to_str().unwrap().to_owned();
+        let env = vec![
+            ("HUB", "compose".to_owned()),
+            ("COMPOSE_FILE", "hub.yaml".to_owned()),
+            ("COMPOSE_PROJECT_NAME", name),
+        ];
+        let up = place.call(&["sh", "-c", &format!("{COMPOSE}{script}")], &with(&env, &[]));
+        assert!(up.status.success(), "{}", text(&up));
+        Container { dir, real: true, env }
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if self.real {
+            let down = format!("{COMPOSE} $compose down -t 0; docker rmi \"$COMPOSE_PROJECT_NAME\"");
+            let mut command = Command::new("sh");
+            command.args(["-c", &down]).current_dir(&self.dir).envs(self.env.iter().cloned());
+            let _ = command.output();
+        }
+    }
+}
+
+#[test]
+fn a_hub_in_a_container_is_served_and_its_engines_client_may_die_at_any_time() {
+    let mut place = Place::new();
+    let container = Container::new(&place);
+    let env = |more| with(&container.env, more);
+    let run = place.call(&["make", "register-trust-1"], &env(&[]));
+    succeeds(&run);
+    says(&run, "the kit is in kits/trust-1.json\n");
+    assert!(place.valid_kit("One", "kits", "").is_some());
+    let check = place.call(&["make", "check-kit-1"], &env(&[]));
+    succeeds(&check);
+    says(&check, "kits/trust-1.json valid\n");
+
+    // Ctrl-C while the program waits for the hub: version 0.1.0 said "got no kit", and the program
+    // went on in its container and registered the trust.
+    place.hub.execute(
+        "CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NEW; END $$;
+         CREATE TRIGGER gate BEFORE INSERT ON trust FOR EACH ROW EXECUTE FUNCTION gate()",
+    );
+    let mut gate = place.hub.session();
+    gate.batch_execute("SELECT pg_advisory_lock(4711)").unwrap();
+    let two = env(&[("TRUST_1_NAME", "Two"), ("KITS", "two")]);
+    let make = place.command(&["make", "register-trust-1"], &two).process_group(0).spawn().unwrap();
+    eventually("the program waits", || place.hub.waiting() == 1);
+    let group = format!("-{}", make.id());
+    assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
+    let run = make.wait_with_output().unwrap();
+    gate.batch_execute("SELECT pg_advisory_unlock(4711)").unwrap();
+    assert!(!run.status.success(), "{}", text(&run));
+    says(&run, "nothing was registered for trust 1\n");
+    place.hub.assert_no_session();
+    assert_eq!(place.id("Two"), None);
+
+    // The clients are killed while the script stores the kit: the acknowledgement is lost.
+    place.tool(
+        "sync",
+        "#!/bin/bash
+group=$(ps -o pgid= -p $$)
+clients() {
+    ps -e -o pid= -o pgid= -o args= |
+        awk -v group=$group '$2 == group && !/register.sh|make|sync|awk|ps -e/ { print $1 }'
+}
+case $* in *.trust-*) while pids=$(clients) && [ -n \"$pids\" ]; do kill -KILL $pids; sleep 0.05; done 2>/dev/null;; esac
+exec /usr/bin/sync \"$@\"
+",
+    );
+    let run = in_a_group(place.command(&["make", "register-trust-1"], &two));
+    assert!(!run.status.success(), "{}", text(&run));
+    says(&run, "it is not known whether trust 1 is registered");
+    place.hub.assert_no_session();
+    assert_eq!(place.id("Two"), None);
+    fs::remove_file(place.dir.join("bin/sync")).unwrap();
+    let next = place.call(&["make", "register-trust-1"], &two);
+    succeeds(&next);
+    says(&next, ": worthless\n");
+    assert!(place.valid_kit("Two", "two", "").unwrap().ends_with("trust-1.json"));
+}
+
+#[test]
+fn ctrl_c_stops_a_sink_and_leaves_the_kit() {
+    let mut place = Place::new();
+    let sink = "echo $$ >running; exec sleep 60";
+    let script = place
+        .command(&["make", "register-trust-1"], &[("KIT_SINK", sink)])
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    eventually("the sink runs", || {
+        fs::read_to_string(place.dir.join("running")).is_ok_and(|pid| pid.ends_with('\n'))
+    });
+    let group = format!("-{}", script.id());
+    assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
+    let run = script.wait_with_output().unwrap();
+    assert!(!run.status.success(), "{}", text(&run));
+    says(&run, "ERROR KIT_SINK failed; the kit stays in kits/.trust-1.");
+    assert!(place.valid_kit("One", "kits", "").is_some());
 }

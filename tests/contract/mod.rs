@@ -8,6 +8,7 @@ mod documents;
 mod ecs;
 mod empty_root;
 mod end_to_end;
+mod env_files;
 mod environment;
 mod frozen;
 mod hand_over;
