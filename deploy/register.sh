@@ -203,8 +203,9 @@ done
 
 ack=$folder/.ack-trust-$number
 rm -f -- "$ack"
-new=$(new_file "$number" "$folder") && mkfifo -- "$ack" ||
+if ! { new=$(new_file "$number" "$folder") && mkfifo -- "$ack"; }; then
     fail "no file can be made in $folder; nothing was registered for trust $number"
+fi
 
 # The handlers do nothing here, and leave the program its own.
 trap : INT TERM HUP QUIT PIPE
