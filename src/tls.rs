@@ -67,7 +67,7 @@ impl fmt::Display for TlsError {
             TlsError::Authorities(why) => f.write_str(why),
             TlsError::NotOffered => f.write_str("the server does not support TLS"),
             TlsError::Certificate(result) => {
-                write!(f, "the server's certificate is refused: {}", result.error_string())
+                write!(f, "certificate verify failed: {}", result.error_string())
             }
             TlsError::Handshake(why) => write!(f, "the TLS handshake failed: {why}"),
         }
