@@ -5,10 +5,15 @@ mod aws;
 mod aws_error;
 mod cli;
 mod commit;
+mod credentials;
 mod delivery;
+mod endpoint;
+mod environment;
 mod error;
+mod http;
 mod hub;
 mod kit;
+mod net;
 mod registration;
 mod secret;
 mod settings;
@@ -18,6 +23,7 @@ mod stdio;
 mod tls;
 mod transaction;
 mod wait;
+mod wire;
 
 use std::process::ExitCode;
 use std::{env, panic};
@@ -26,7 +32,7 @@ use log::{LevelFilter, debug, error, info};
 
 use cli::{Command, Question, Request, Task};
 use delivery::{Delivery, Transport};
-use error::{Failure, one_line};
+use error::{Failure, words};
 use hub::Hub;
 use kit::Kit;
 use registration::Registration;
@@ -53,7 +59,7 @@ fn main() -> ExitCode {
             }
         }
         Err(error) => {
-            let error = one_line(&error.to_string());
+            let error = words(&error.to_string(), 33);
             stderr::write(format!("ERROR {error}; nothing was done\n{}\n", cli::usage()));
             ExitCode::from(2)
         }
@@ -97,8 +103,12 @@ fn register(request: &Request, delivery: &mut Delivery) -> Result<(), Failure> {
     let settings = Settings::read()?;
     let hub = Hub::connect(&settings, hub::CONNECT)?;
     debug!("connected to the hub");
-    let mut transaction = Transaction::open(hub, &request.name, None)?;
     let name = &request.name;
+    let mut transaction = if request.require_existing {
+        Transaction::open_to_look(hub, name, &secret::uuid()?)?
+    } else {
+        Transaction::open(hub, name)?
+    };
     match registration::find_or_register(&mut transaction, request, &settings.stage)? {
         Registration::New { trust, keys, xact_id } => {
             let kit = Kit::new(name, &trust, Some(&keys.keys), &settings.hub_shared).to_json()?;
@@ -126,7 +136,7 @@ fn check_kit(ready: Result<(), Failure>, question: &Question) -> ExitCode {
     let valid = ready.and_then(|()| {
         let settings = Settings::read()?;
         let hub = Hub::connect(&settings, hub::CONNECT)?;
-        commit::is_valid(Transaction::open(hub, &question.name, Some(&question.trust_id))?)
+        commit::is_valid(Transaction::open_to_look(hub, &question.name, &question.trust_id)?)
     });
     let word = match &valid {
         Ok(true) => "valid",
