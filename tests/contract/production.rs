@@ -97,7 +97,7 @@ fn tokens(port: u16) -> Vec<String> {
 fn a_trust_is_registered_over_verified_tls_with_a_token_whose_signature_aws_own_signer_confirms() {
     for session in [None, Some("a/session+token==")] {
         let mut hub = Hub::on(&TLS.cluster);
-        let relay = Relay::to(TLS.cluster.port());
+        let relay = Relay::to(&TLS.cluster);
         let mut program = production(&hub, &NEW).env("DB_PORT", relay.port().to_string());
         if let Some(session) = session {
             program = program.env("AWS_SESSION_TOKEN", session);
@@ -151,7 +151,7 @@ print('same')";
 #[test]
 fn every_connection_gets_a_token_of_its_own_also_the_one_that_asks_for_the_outcome() {
     let mut hub = Hub::on(&TLS.cluster);
-    let relay = Relay::to(TLS.cluster.port()).strike(When::Armed, Strike::Cut);
+    let relay = Relay::to(&TLS.cluster).strike(When::Armed, Strike::Cut);
     let ssm = Ssm::new().script(&[Answer::Hold]);
     let program = ssm.serve(production(&hub, &NEW).arg("--out-ssm-parameter").arg("/kit"));
     let run = program.env("DB_PORT", relay.port().to_string()).spawn();
@@ -194,7 +194,7 @@ fn weak_modes_sockets_and_missing_settings_are_refused() {
 #[test]
 fn a_certificate_a_host_name_or_a_file_that_is_wrong_is_named_with_what_to_set() {
     let mut hub = Hub::on(&TLS.cluster);
-    let relay = Relay::to(TLS.cluster.port());
+    let relay = Relay::to(&TLS.cluster);
     let port = relay.port().to_string();
     let production =
         |hub: &Hub, arguments: &[&str]| production(hub, arguments).env("DB_PORT", port.as_str());
