@@ -29,7 +29,7 @@ fn a_pooler_of_statements_is_refused_and_registers_nothing() {
 #[test]
 fn a_pooler_that_runs_the_statements_outside_the_transaction_is_recognised_and_refused() {
     let mut hub = Hub::new();
-    let relay = Relay::new().rewrite("SAVEPOINT look;", "ROLLBACK;      ");
+    let relay = Relay::new().rewrite("SAVEPOINT claim;", "ROLLBACK;       ");
     relay.serve(hub.program(&NEW)).env("PGSSLMODE", "disable").run().fails().says("pool");
     hub.assert_untouched();
 }
