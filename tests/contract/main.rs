@@ -14,6 +14,7 @@ mod delivery_ssm;
 mod delivery_stdout;
 mod documents;
 mod ecs;
+mod ecs_faults;
 mod empty_root;
 mod end_to_end;
 mod environment;
