@@ -140,19 +140,24 @@ store_line() { # file line
     IFS= read -r back <"$1" && [ "$back" = "$2" ]
 }
 
-# Looks at the kit in a file: kit_id, kit_name (as JSON has it) and, if it has credentials,
-# kit_keys. Fails if the file holds no whole kit.
+# Takes a line that is a whole kit apart: kit_id, kit_name (as JSON has it) and, if it has
+# credentials, kit_keys.
 # shellcheck disable=SC2034 # kit_name is for register.sh
-look_at() { # file
-    local LC_ALL=C line
-    local kit='\[\{"trust_id":"([0-9A-Za-z-]+)","trust_name":"(([^"\\]|\\.)*)",(.*)\}\]$'
+is_kit() { # line
+    local LC_ALL=C
+    local kit='\[\{"trust_id":"([0-9A-Za-z-]+)","trust_name":"(([^"\]|\\.)*)",(.*)\}\]$'
     kit_id='' kit_name='' kit_keys=''
+    [[ $1 =~ $kit ]] || return
+    kit_id=${BASH_REMATCH[1]} kit_name=${BASH_REMATCH[2]}
+    [[ ${BASH_REMATCH[4]} != '"trust_api_key":"'* ]] || kit_keys=yes
+}
+
+# Does the same with the kit in a file. Fails if the file holds no whole kit.
+look_at() { # file
+    local line
+    kit_id='' kit_keys=''
     while IFS= read -r line || [ -n "$line" ]; do
-        if [[ $line =~ $kit ]]; then
-            kit_id=${BASH_REMATCH[1]} kit_name=${BASH_REMATCH[2]}
-            [[ ${BASH_REMATCH[4]} != '"trust_api_key":"'* ]] || kit_keys=yes
-            return 0
-        fi
+        ! is_kit "$line" || return 0
     done <"$1"
     return 1
 } 2>/dev/null
