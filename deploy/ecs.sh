@@ -3,6 +3,9 @@
 #
 #   deploy/ecs.sh N FOLDER register-trust's options...
 #
+# deploy/register.sh calls it, under the number's lock. Every process inherits the lock, so that no
+# other run starts while an 'aws' of a killed one is still at work.
+#
 #   ECS_CLUSTER          the cluster (flip-cluster)
 #   ECS_SERVICE          the running service whose network the task gets (flip-api)
 #   ECS_TASK_DEFINITION  the task to run (register-trust)
@@ -26,6 +29,14 @@
 # 5. The kit is never in a temporary file or an argument: it goes from aws through this shell's
 #    memory into the file that lib.sh hands on.
 set -euo pipefail
+# An inherited 'set -x' would print the kit, and a core dump would hold it.
+set +x
+ulimit -c 0
+umask 077
+# What is closed must not be opened again as the end of a pipe.
+exec </dev/null
+{ : >&1; } 2>/dev/null || exec >/dev/null
+{ : >&2; } 2>/dev/null || exec 2>/dev/null
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -34,12 +45,6 @@ shift 2
 cluster=${ECS_CLUSTER:-flip-cluster} service=${ECS_SERVICE:-flip-api}
 definition=${ECS_TASK_DEFINITION:-register-trust} container=${ECS_CONTAINER:-register-trust}
 
-umask 077
-ulimit -c 0
-# What is closed must not be opened again as the end of a pipe.
-exec </dev/null
-{ : >&1; } 2>/dev/null || exec >/dev/null
-{ : >&2; } 2>/dev/null || exec 2>/dev/null
 # Version 1 of the AWS CLI reads only the second, and version 2 prefers the first.
 region=${AWS_REGION:-${AWS_DEFAULT_REGION-}}
 [ -z "$region" ] || export AWS_REGION=$region AWS_DEFAULT_REGION=$region
@@ -189,13 +194,13 @@ read_parameter() {
     for pause in 0 1 2 4 8; do
         sleep "$pause"
         if ask ssm get-parameter --with-decryption --name "$parameter" --output text --query Parameter.Value; then
-            kit=$answer
-            case $kit in
-                '[]') holds=nothing ;;
-                '[{"trust_id":"'*'"trust_api_key":"'*'}]') holds=credentials ;;
-                '[{"trust_id":"'*'}]') holds=metadata ;;
-                *) holds=other ;;
-            esac
+            kit=$answer holds=other
+            if [ "$kit" = '[]' ]; then
+                holds=nothing
+            elif is_kit "$kit"; then
+                id=$kit_id holds=metadata
+                [ -z "$kit_keys" ] || holds=credentials
+            fi
             return 0
         fi
         [[ $error == *ParameterNotFound* ]] || return 1
@@ -286,8 +291,6 @@ command -v aws >/dev/null || fail "there is no aws: install the AWS CLI"
 # The history would hold the kit.
 [ "$(aws configure get cli_history 2>/dev/null)" != enabled ] ||
     fail "cli_history is enabled in the AWS CLI's configuration, which would store the kit: disable it"
-make_folder "$folder" || fail "the folder $folder cannot be made or synced"
-[ "$kind" = check ] || lock_number "$number" "$folder"
 
 next="check AWS_PROFILE, AWS_REGION, ECS_CLUSTER and ECS_SERVICE, and allow ecs:DescribeServices"
 ask ecs describe-services --cluster "$cluster" --services "$service" --output json \
@@ -311,6 +314,9 @@ next="run '$again' again"
 new_token() { cat /proc/sys/kernel/random/uuid 2>/dev/null || uuidgen; }
 
 if [ "$kind" = check ]; then
+    for note in "$folder/.task-$number".*; do
+        [ ! -e "$note" ] || say "WARNING a run of trust $number did not end ($note); the next 'make register-trust-$number $stage' settles it"
+    done
     state="nothing was changed" next="run 'make check-kit-$number $stage' again"
     start "$(new_token)" "$@" || fail "the task was not started, or nobody knows: $error"
     say "the task $task asks the hub"
@@ -399,8 +405,6 @@ finish "$file" "$number" "$folder" || status=1
 interruptible
 echo taken >>"$note"
 forget || status=1
-if [ "$holds" = metadata ]; then
-    id=${kit#*\"trust_id\":\"}
-    pick_up "$number" "$folder" "${id%%\"*}" || status=1
-fi
+# Only a run that registers hands credentials on.
+[ "$holds$kind" != metadataregister ] || pick_up "$number" "$folder" "$id" || status=1
 exit "$status"

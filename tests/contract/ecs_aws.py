@@ -13,7 +13,7 @@ receipt and stops.
 import fcntl, json, os, resource, signal, sys, uuid
 
 # What a task does, in order. 'put' puts a new kit, 'commit' registers its trust, 'empty' puts [],
-# 'receipt' prints the 'error' prints an ERROR.
+# 'receipt' prints the receipt, 'error' an ERROR; 'later' waits for the next run.
 TASKS = {
     'works': ['put', 'commit', 'receipt'],
     'loses its receipt': ['put', 'commit'],
@@ -23,7 +23,7 @@ TASKS = {
     'fails in doubt': ['error', 'empty'],
     'fails, and its kit comes late': ['error', 'empty', 'receipt', 'put'],
     'fails, and its kit comes in the next run': ['error', 'empty', 'later', 'put'],
-    'works until the next run': ['put', 'later', 'commit', 'receipt'],
+    'works until the next run': ['put', 'later', *['wait'] * 5, 'commit', 'receipt'],
     'leaves rubbish': ['rubbish', 'receipt'],
     'never starts': ['never'],
     'hangs': ['put', 'hang'],
@@ -55,7 +55,7 @@ def advance(state, task):
     step, option = task['steps'].pop(0), task['options']
     name = option.get('--out-ssm-parameter')
     if step == 'never':
-        task.update(status='STOPPED', started='None')
+        task.update(status='STOPPED', started='None\tNone')
     elif step in ('put', 'empty'):
         kit = {'trust_id': state['hub'].get(option['--name'], {}).get('id') or task['id'], 'trust_name': option['--name']}
         if option['--name'] not in state['hub'] and '--require-existing' not in option:
@@ -72,6 +72,8 @@ def advance(state, task):
         task['log'].append('valid' if option['--check-kit'] in known else 'worthless')
     elif step == 'word':
         task['log'].append(task['word'])
+    elif step == 'wait':
+        pass
     elif step == 'rubbish':
         state['parameters'][name] = 'rubbish'
     elif step == 'warning':
@@ -86,9 +88,9 @@ def run_task(state, argument, fault):
     assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0, 'core dumps are on'
     token = argument['--client-token']
     task = state['tasks'].get(token)
+    if fault in ('throttle', 'refuse'):
+        refuse({'throttle': 'ThrottlingException', 'refuse': 'AccessDeniedException'}[fault], 'RunTask')
     if not task:
-        if fault in ('throttle', 'refuse'):
-            refuse({'throttle': 'ThrottlingException', 'refuse': 'AccessDeniedException'}[fault], 'RunTask')
         if fault == 'no capacity':
             return 'None\tRESOURCE:FARGATE'
         override, = json.loads(argument['--overrides'])['containerOverrides']
@@ -134,7 +136,7 @@ def answer(state, verb, argument, fault):
         return 'None' if fault == 'stale' else f'{task["status"]}\t{task["started"]}\tEssential container in task exited'
     if verb == 'get-log-events':
         task, = (task for task in tasks if argument['--log-stream-name'] == 'register-trust/register-trust/' + task['arn'].split('/')[-1])
-        if task['started'] == 'None' or fault == 'stale':
+        if task['started'].startswith('None') or fault == 'stale':
             refuse('ResourceNotFoundException', 'GetLogEvents', 'The specified log stream does not exist.')
         return '\n'.join(task['log'])
     if verb == 'get-parameter':

@@ -17,7 +17,7 @@ use crate::support::root;
 const STRIKE: &str = r#"
 case $0 in */ecs.sh) ;; *) return ;; esac
 export SCRIPT=$$
-[ -n "$AT" ] || return
+[ -n "${AT-}" ] || return
 set -T
 command_number=0
 strike() {
@@ -30,7 +30,7 @@ strike() {
 trap 'command_number=$((command_number + 1))
     [ "$AT" != count ] || echo $command_number >commands
     [ "$command_number" != "$AT" ] || strike
-    [ "$SIGNAL" != INT ] || [ "$command_number" != $((AT + 1)) ] || strike' DEBUG
+    [ "${SIGNAL-}" != INT ] || [ "$command_number" != $((AT + 1)) ] || strike' DEBUG
 "#;
 
 /// An account, a hub and a machine that registers trust 1.
@@ -57,7 +57,12 @@ impl Place {
         fs::create_dir_all(dir.join("bin")).unwrap();
         fs::create_dir_all(dir.join("tmp")).unwrap();
         let aws = format!("#!/usr/bin/python3 -SEs\n{}", include_str!("ecs_aws.py"));
-        for (name, text) in [("aws", aws.as_str()), ("sleep", "#!/bin/sh\n")] {
+        let sync = "#!/bin/sh
+case \"$FULL $*\" in
+    yes*/.trust-1.*) echo 'sync: No space left on device' >&2; exit 1 ;;
+    *) exec /bin/sync \"$@\" ;;
+esac";
+        for (name, text) in [("aws", aws.as_str()), ("sleep", "#!/bin/sh\n"), ("sync", sync)] {
             let path = dir.join("bin").join(name);
             fs::write(&path, text).unwrap();
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -84,8 +89,8 @@ impl Place {
         self.runs.set(self.runs.get() + 1);
         let mut command = Command::new("bash");
         command
-            .arg(root().join("deploy/ecs.sh"))
-            .args(["1", "kits/stag", "--name=A \"quoted\" \\ $HOME", "--code=B"])
+            .arg(root().join("deploy/register.sh"))
+            .arg("1")
             .args(options)
             .current_dir(&self.dir)
             .process_group(0)
@@ -98,6 +103,8 @@ impl Place {
             .env("BASH_ENV", self.dir.join("strike"))
             .env("AWS_REGION", "eu-west-2")
             .env("PROD", "stag")
+            .env("TRUST_1_NAME", "A \"quoted\" \\ $HOME")
+            .env("TRUST_1_CODE", "B")
             .envs(env.iter().copied());
         command
     }
@@ -537,21 +544,25 @@ fn a_sync_that_was_killed_is_settled_by_the_next_one() {
 }
 
 #[test]
-fn a_check_prints_the_programs_word_and_changes_nothing() {
+fn a_check_prints_the_programs_word_for_each_kit_and_changes_nothing() {
     let place = Place::new();
+    place.run(json!({"task": "fails, and its kit comes late"})).fails();
     place.run(json!({})).succeeds();
-    let trust = place.state()["hub"].as_object().unwrap().values().next().unwrap()["id"].clone();
-    let valid = format!("--check-kit={}", trust.as_str().unwrap());
-    let check = |option: &str, faults: Value| {
-        let ended = place.run_with(&[option], &faults, &[]);
-        (ended.stdout, ended.success)
+    let check = |faults: Value| {
+        let ended = place.run_with(&["--check-kits"], &faults, &[]);
+        let mut words = ended.stdout.lines().map(|line| line.rsplit_once(' ').unwrap());
+        let words = [words.next().unwrap(), words.next().unwrap()];
+        assert_eq!(words[0].0, "kits/stag/trust-1.json");
+        assert!(words[1].0.starts_with("kits/stag/.trust-1."), "{words:?}");
+        words.map(|(_, word)| word.to_owned())
     };
-    assert_eq!(check(&valid, json!({})), ("valid\n".to_owned(), true));
-    assert_eq!(check("--check-kit=0", json!({})), ("worthless\n".to_owned(), false));
-    assert_eq!(check(&valid, json!({"task": "unknown"})), ("unknown\n".to_owned(), false));
-    assert_eq!(check(&valid, json!({"task": "silent"})), ("unknown\n".to_owned(), false));
-    assert_eq!(check(&valid, json!({"task": "valid enough"})), ("unknown\n".to_owned(), false));
-    place.all_is_settled();
+    assert_eq!(check(json!({})), ["valid", "worthless"]);
+    // A task that says nothing, or another word, has said nothing that counts.
+    for task in ["unknown", "silent", "valid enough"] {
+        assert_eq!(check(json!({"task": task})), ["unknown"; 2]);
+    }
+    assert_eq!(check(json!({"run-task": ["refuse*"]})), ["unknown"; 2]);
+    place.settled_but(&[".trust-1."]);
 }
 
 // --- The operator's machine ------------------------------------------------------------------
@@ -588,10 +599,8 @@ fn a_cli_that_would_store_the_kit_in_its_history_is_refused() {
 }
 
 #[test]
-fn a_full_disk_leaves_the_kit_in_the_parameter_and_the_next_run_takes_it() {
+fn a_disk_that_does_not_take_the_kit_leaves_it_in_the_parameter_for_the_next_run() {
     let place = Place::new();
-    // No file may grow beyond a block: the note fits, and what is written into the kit's file is lost.
-    fs::create_dir_all(place.folder()).unwrap();
     let ended = place.run_with(&[], &json!({}), &[("FULL", "yes")]);
     ended.fails().says("the kit cannot be stored").says("make room in kits/stag").calls("delete-parameter", 0);
     place.run(json!({})).succeeds();
@@ -601,16 +610,13 @@ fn a_full_disk_leaves_the_kit_in_the_parameter_and_the_next_run_takes_it() {
 #[test]
 fn a_script_without_a_stderr_leaves_no_kit_about() {
     let place = Place::new();
-    let script = root().join("deploy/ecs.sh");
-    for (faults, closed) in [(json!({"task": "loses its receipt"}), "2>&-"), (json!({}), "1>&- 2>&-")] {
-        let mut command = place.command(&[], &faults, &[]);
-        let arguments = format!("exec bash {} \"$@\" {closed}", script.display());
+    for (faults, closed) in [(json!({"task": "loses its receipt"}), "2>&-"), (json!({}), ">&- 2>&-")] {
+        let command = place.command(&[], &faults, &[]);
         let mut shell = Command::new("bash");
-        shell.args(["-c", &arguments, "bash"]).args(command.get_args().skip(1));
-        shell.env_clear().envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
-        shell.current_dir(&place.dir);
-        let _ = &mut command;
-        shell.output().unwrap();
+        shell.args(["-c", &format!("exec bash \"$@\" {closed}"), "bash"]).args(command.get_args());
+        shell.env_clear().current_dir(&place.dir);
+        shell.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        assert_eq!(shell.output().unwrap().status.success(), closed != "2>&-");
         place.no_kit_is_lost();
     }
     place.all_is_settled();
@@ -658,7 +664,7 @@ fn whichever_command(signal: &str, offset: usize) {
     let kills = match std::env::var("ECS_KILLS").as_deref() {
         Ok("all") => commands,
         Ok(kills) => kills.parse().unwrap(),
-        Err(_) => 40,
+        Err(_) => 20,
     };
     for kill in 0..kills {
         let at = (kill * commands / kills + offset) % commands + 1;
