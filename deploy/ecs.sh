@@ -356,11 +356,6 @@ start "$token" "$@" "--out-ssm-parameter=$parameter" || {
 say "the task $task runs $definition"
 wait_for "$task" || fail "waiting for the task $task: $error"
 read_log "$task" "$parameter"
-if [ -z "$started$log" ]; then
-    rm -f -- "$note"
-    state="the task ended before its container ran; nothing was registered"
-    fail "ECS says why it stopped: $reason"
-fi
 wrong=''
 [ -n "$found" ] || wrong="without its receipt"
 [[ $'\n'$log != *$'\n'ERROR* ]] || wrong="beside an ERROR"
@@ -370,7 +365,12 @@ read_parameter || {
     fail "cannot read $parameter: $error"
 }
 case $holds in
-    absent) fail "the task left no kit${found:+, though it printed the receipt}; ECS says why it stopped: $reason" ;;
+    absent)
+        if [ -z "$started$log" ]; then
+            rm -f -- "$note"
+            state="the task ended before its container ran; nothing was registered" next="run '$again' again"
+        fi
+        fail "the task left no kit${found:+, though it printed the receipt}; ECS says why it stopped: $reason" ;;
     other) next="look at it, and delete it and $note"; fail "what $parameter holds is no kit" ;;
     nothing)
         state="this run registered nothing"

@@ -52,8 +52,7 @@ impl Place {
     fn new() -> Place {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir =
-            std::env::temp_dir().join(format!("ecs-faults-{}-{number}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("ecs-faults-{}-{number}", std::process::id()));
         fs::create_dir_all(dir.join("bin")).unwrap();
         fs::create_dir_all(dir.join("tmp")).unwrap();
         let aws = format!("#!/usr/bin/python3 -SEs\n{}", include_str!("ecs_aws.py"));
@@ -95,7 +94,10 @@ esac";
             .current_dir(&self.dir)
             .process_group(0)
             .env_clear()
-            .env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.dir.join("bin").display()))
+            .env(
+                "PATH",
+                format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.dir.join("bin").display()),
+            )
             .env("TMPDIR", self.dir.join("tmp"))
             .env("ACCOUNT", self.dir.join("account"))
             .env("RUN", self.runs.get().to_string())
@@ -142,7 +144,9 @@ esac";
             if name.starts_with(".task-1.") {
                 known.push_str(&text);
             }
-            if path.starts_with(self.folder()) && name.starts_with(".trust-1.") || name == "trust-1.json" {
+            if path.starts_with(self.folder()) && name.starts_with(".trust-1.")
+                || name == "trust-1.json"
+            {
                 assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
                 kits.push(text);
             } else if name != "account" {
@@ -164,7 +168,10 @@ esac";
         }
         for (name, tasks) in state["puts"].as_object().unwrap() {
             let first = &tasks[0];
-            assert!(tasks.as_array().unwrap().iter().all(|task| task == first), "{name} was reused");
+            assert!(
+                tasks.as_array().unwrap().iter().all(|task| task == first),
+                "{name} was reused"
+            );
         }
     }
 
@@ -180,10 +187,9 @@ esac";
         let [trust] = &state["hub"].as_object().unwrap().values().collect::<Vec<_>>()[..] else {
             panic!("no trust, or several: {state:#}");
         };
-        let kit: Value = serde_json::from_str(
-            &fs::read_to_string(self.folder().join("trust-1.json")).unwrap(),
-        )
-        .unwrap();
+        let kit: Value =
+            serde_json::from_str(&fs::read_to_string(self.folder().join("trust-1.json")).unwrap())
+                .unwrap();
         assert_eq!(kit[0]["trust_api_key"], trust["key"]);
         assert_eq!(kit[0]["trust_id"], trust["id"]);
         assert_eq!(state["parameters"], json!({}));
@@ -200,7 +206,8 @@ esac";
     }
 
     fn notes(&self) -> usize {
-        let is_note = |path: &Path| path.file_name().unwrap().to_str().unwrap().starts_with(".task-1.");
+        let is_note =
+            |path: &Path| path.file_name().unwrap().to_str().unwrap().starts_with(".task-1.");
         files(&self.folder()).iter().filter(|(path, _)| is_note(path)).count()
     }
 }
@@ -255,7 +262,12 @@ impl Ended {
 
     #[track_caller]
     fn calls(self, verb: &str, times: usize) -> Ended {
-        assert_eq!(self.calls.iter().filter(|call| *call == verb).count(), times, "{:?}", self.calls);
+        assert_eq!(
+            self.calls.iter().filter(|call| *call == verb).count(),
+            times,
+            "{:?}",
+            self.calls
+        );
         self
     }
 }
@@ -331,13 +343,17 @@ fn a_task_that_may_have_started_and_is_nowhere_to_be_seen_is_not_forgotten() {
         .says("nobody knows whether the trust is registered; /flip/")
         .says("run 'make register-trust-1 PROD=stag' again: it settles that first");
     assert_eq!(place.notes(), 1);
-    place.run(json!({})).succeeds().says("held a kit with credentials, which is now in kits/stag/.trust-1.");
+    place
+        .run(json!({}))
+        .succeeds()
+        .says("held a kit with credentials, which is now in kits/stag/.trust-1.");
     place.all_is_settled();
 }
 
 #[test]
 fn a_task_that_was_not_started_leaves_nothing_behind() {
-    for (fault, said) in [("refuse", "AccessDeniedException"), ("no capacity", "RESOURCE:FARGATE")] {
+    for (fault, said) in [("refuse", "AccessDeniedException"), ("no capacity", "RESOURCE:FARGATE")]
+    {
         let place = Place::new();
         place.run(json!({"run-task": [fault]})).fails().says(said).says("nothing was registered");
         assert_eq!(place.notes(), 0);
@@ -416,13 +432,18 @@ fn an_empty_kit_without_a_receipt_is_looked_at_again() {
 #[test]
 fn a_parameter_that_is_not_seen_at_once_is_asked_for_again() {
     let place = Place::new();
-    place.run(json!({"get-parameter": ["stale", "stale", "stale"]})).succeeds().calls("get-parameter", 4);
+    place
+        .run(json!({"get-parameter": ["stale", "stale", "stale"]}))
+        .succeeds()
+        .calls("get-parameter", 4);
     place.all_is_settled();
 }
 
 #[test]
 fn a_parameter_that_is_not_found_is_neither_deleted_nor_called_unregistered() {
-    for (task, said) in [("works", "though it printed the receipt"), ("loses its receipt", "left no kit;")] {
+    for (task, said) in
+        [("works", "though it printed the receipt"), ("loses its receipt", "left no kit;")]
+    {
         let place = Place::new();
         place
             .run(json!({"task": task, "get-parameter": ["stale*"]}))
@@ -440,7 +461,11 @@ fn a_parameter_that_is_not_found_is_neither_deleted_nor_called_unregistered() {
 #[test]
 fn a_task_that_died_before_its_put_is_settled_by_the_next_run() {
     let place = Place::new();
-    place.run(json!({"task": "dies before its put"})).fails().says("left no kit").calls("delete-parameter", 0);
+    place
+        .run(json!({"task": "dies before its put"}))
+        .fails()
+        .says("left no kit")
+        .calls("delete-parameter", 0);
     place.run(json!({})).succeeds().says("does not exist; if it appears later");
     place.all_is_settled();
 }
@@ -482,7 +507,11 @@ fn a_parameter_that_cannot_be_read_stays() {
     }
     let place = Place::new();
     place.run(json!({"get-parameter": ["deny"]})).fails();
-    place.run(json!({"get-parameter": ["deny"]})).fails().says("cannot read /flip/").calls("run-task", 0);
+    place
+        .run(json!({"get-parameter": ["deny"]}))
+        .fails()
+        .says("cannot read /flip/")
+        .calls("run-task", 0);
     place.run(json!({})).succeeds();
     place.all_is_settled();
 }
@@ -518,7 +547,8 @@ fn a_sink_that_fails_leaves_the_kit_in_a_file_that_the_next_run_hands_on() {
 fn a_sync_leaves_a_registrations_note_to_a_registration() {
     let place = Place::new();
     place.run(json!({"kill": [5, "after", "KILL"]}));
-    let sync = || place.run_with(&["--require-existing"], &json!({}), &[("KIT_SINK", "cat >>sunk")]);
+    let sync =
+        || place.run_with(&["--require-existing"], &json!({}), &[("KIT_SINK", "cat >>sunk")]);
     sync()
         .fails()
         .says("may hold credentials, which are not for a sync")
@@ -577,7 +607,11 @@ fn an_earlier_run_in_another_account_is_not_settled_in_this_one() {
         place.save(&state);
     };
     with_account("210987654321");
-    place.run(json!({})).fails().says("set AWS_PROFILE, AWS_REGION and ECS_CLUSTER as they were").calls("run-task", 0);
+    place
+        .run(json!({}))
+        .fails()
+        .says("set AWS_PROFILE, AWS_REGION and ECS_CLUSTER as they were")
+        .calls("run-task", 0);
     with_account("123456789012");
     place.run(json!({})).succeeds();
     place.all_is_settled();
@@ -586,7 +620,9 @@ fn an_earlier_run_in_another_account_is_not_settled_in_this_one() {
 #[test]
 fn either_of_the_regions_variables_is_enough_for_either_version_of_the_cli() {
     let place = Place::new();
-    place.run_with(&[], &json!({}), &[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "eu-west-2")]).succeeds();
+    place
+        .run_with(&[], &json!({}), &[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "eu-west-2")])
+        .succeeds();
     place.run_with(&[], &json!({}), &[("AWS_DEFAULT_REGION", "us-east-1")]).succeeds();
     place.all_is_settled();
 }
@@ -602,7 +638,11 @@ fn a_cli_that_would_store_the_kit_in_its_history_is_refused() {
 fn a_disk_that_does_not_take_the_kit_leaves_it_in_the_parameter_for_the_next_run() {
     let place = Place::new();
     let ended = place.run_with(&[], &json!({}), &[("FULL", "yes")]);
-    ended.fails().says("the kit cannot be stored").says("make room in kits/stag").calls("delete-parameter", 0);
+    ended
+        .fails()
+        .says("the kit cannot be stored")
+        .says("make room in kits/stag")
+        .calls("delete-parameter", 0);
     place.run(json!({})).succeeds();
     place.all_is_settled();
 }
@@ -610,7 +650,9 @@ fn a_disk_that_does_not_take_the_kit_leaves_it_in_the_parameter_for_the_next_run
 #[test]
 fn a_script_without_a_stderr_leaves_no_kit_about() {
     let place = Place::new();
-    for (faults, closed) in [(json!({"task": "loses its receipt"}), "2>&-"), (json!({}), ">&- 2>&-")] {
+    for (faults, closed) in
+        [(json!({"task": "loses its receipt"}), "2>&-"), (json!({}), ">&- 2>&-")]
+    {
         let command = place.command(&[], &faults, &[]);
         let mut shell = Command::new("bash");
         shell.args(["-c", &format!("exec bash \"$@\" {closed}"), "bash"]).args(command.get_args());
