@@ -144,8 +144,8 @@ running() { # token: sets 'task' if ECS lists one that was started with it and i
 # Waits until the task has stopped, ten minutes at most. 'started' is empty if its container never ran;
 # 'reason' is ECS's word for why it stopped.
 wait_for() { # task
-    local tries=0
-    while [ "$tries" -lt 120 ]; do
+    local tries=0 failures=0
+    while [ "$tries" -lt 120 ] && [ "$failures" -lt 12 ]; do
         if ask ecs describe-tasks --cluster "$cluster" --tasks "$1" --output text \
             --query 'tasks[0].[lastStatus, startedAt, containers[0].runtimeId, stoppedReason]'; then
             if [[ $answer == STOPPED$'\t'* ]]; then
@@ -154,9 +154,9 @@ wait_for() { # task
                 [ "$started" != None$'\t'None ] || started=
                 return 0
             fi
-            error="after ten minutes it was still ${answer%%$'\t'*}"
-        elif [[ $error == *AccessDenied* ]]; then
-            return 1
+            error="after ten minutes ECS called it ${answer%%$'\t'*}" failures=0
+        else
+            failures=$((failures + 1))
         fi
         tries=$((tries + 1))
         sleep 5
@@ -230,8 +230,7 @@ keep() {
 forget() {
     if ! ask ssm delete-parameter --name "$parameter" && [[ $error != *ParameterNotFound* ]]; then
         say "ERROR cannot delete $parameter: $error"
-        state="what $parameter holds is stored or worthless; it only has to go"
-        next="allow ssm:DeleteParameter and run '$again', which tries again, or delete it and $note by hand"
+        say "ERROR what it holds is stored or worthless; allow ssm:DeleteParameter, and '$again' tries again"
         return 1
     fi
     rm -f -- "$note"
@@ -282,6 +281,7 @@ settle() { # note
         absent) say "WARNING $parameter does not exist; if it appears later, it holds a kit that was never registered: delete it" ;;
         other) next="look at it, and delete it and $note"; fail "what $parameter holds is no kit" ;;
     esac
+    state="what $parameter held is stored or worthless; it has to be deleted"
     forget
 }
 
@@ -375,15 +375,15 @@ case $holds in
     nothing)
         state="this run registered nothing"
         if [ -n "$found" ]; then
-            forget || exit 1
-            next="see the task's lines above, and run '$again' again"
+            forget || :
+            next="mend what the task's lines above say, and run '$again' again"
         else
             state+="; $parameter may still come to hold a kit, which was never registered ($note)"
         fi
         fail "the trust was not registered" ;;
     metadata)
         if [ -n "$wrong" ]; then
-            forget || exit 1
+            forget || :
             state="nothing is lost: the kit had no credentials" next="run '$again' again"
             fail "the task left a kit $wrong"
         fi ;;
@@ -394,14 +394,18 @@ trap '' INT TERM HUP
 keep || exit 1
 [ "$holds" != credentials ] || [ "$kind" != sync ] || wrong="with credentials"
 if [ -n "$wrong" ]; then
-    forget || exit 1
+    forget || :
     state="nobody knows whether that kit, now in $file, is valid"
     next="'make check-kit-$number $stage' tells; 'make register-trust-$number $stage' hands it on if it is"
     fail "the task left a kit $wrong"
 fi
 status=0
-state="the kit is in $file" next="see the line above, and run '$again' again"
-finish "$file" "$number" "$folder" || status=1
+if finish "$file" "$number" "$folder"; then
+    state="the kit is handed on; $parameter has to be deleted"
+else
+    status=1 state="the valid kit is in $file"
+fi
+next="mend what the line above says, and run '$again' again"
 interruptible
 echo taken >>"$note"
 forget || status=1

@@ -92,7 +92,7 @@ impl Account {
     /// An account with a cluster, a running service and the task's definition.
     fn new(setup: &str) -> Account {
         let (moto, hub) = (Moto::start(), Hub::new());
-        let dir = std::env::temp_dir().join(format!("ecs-{}", hub.database));
+        let dir = std::env::temp_dir().join(format!("ecs-{}-{}", std::process::id(), hub.database));
         fs::create_dir_all(dir.join("bin")).unwrap();
         fs::write(dir.join("task.py"), TASK).unwrap();
         fs::write(dir.join("bin/aws"), AWS).unwrap();
@@ -316,6 +316,24 @@ fn a_kit_without_a_receipt_is_handed_on_by_the_next_run() {
     assert_eq!(account.left(), kit);
     ends(&account.register("", &[], &[]), true, &["is the valid kit of the trust"]);
     assert_eq!(account.kit("trust-1.json"), kit);
+    assert_eq!(account.parameters(), "");
+}
+
+#[test]
+fn a_check_asks_the_hub_by_a_task_for_each_kit() {
+    let mut account = Account::ready();
+    ends(&account.register("", &[], &[]), true, &[]);
+    let check = |account: &Account| {
+        let output = account.register("", &["--check-kits"], &[]);
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(check(&account), (true, "kits/stag/trust-1.json valid\n".to_owned()));
+    account
+        .hub
+        .admin
+        .batch_execute("UPDATE fl_kit_slot SET assigned_to_trust_id = NULL; DELETE FROM trust")
+        .unwrap();
+    assert_eq!(check(&account), (false, "kits/stag/trust-1.json worthless\n".to_owned()));
     assert_eq!(account.parameters(), "");
 }
 

@@ -476,7 +476,7 @@ fn a_task_that_is_still_running_is_waited_for() {
     let ended = place.run(json!({"task": "works until the next run"}));
     ended
         .fails()
-        .says("after ten minutes it was still RUNNING")
+        .says("after ten minutes ECS called it RUNNING")
         .says("may hold its kit, or come to hold it")
         .calls("get-parameter", 0)
         .calls("delete-parameter", 0);
@@ -489,7 +489,7 @@ fn a_task_that_is_still_running_is_waited_for() {
         .run(json!({}))
         .fails()
         .says("is running; waiting for its end")
-        .says("still RUNNING")
+        .says("ECS called it RUNNING")
         .calls("run-task", 0)
         .calls("delete-parameter", 0);
 }
