@@ -1,0 +1,184 @@
+//! A breadth-first search over every order in which things can happen.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::hash::Hash;
+
+/// Faults that one history may hold.
+pub const FAULTS: u8 = 3;
+
+/// A home of the program: what can happen in it, and what must never.
+pub trait Home {
+    type State: Copy + Eq + Hash;
+
+    fn start(&self) -> Vec<Self::State>;
+
+    /// Adds everything that can happen next.
+    fn steps(&self, state: &Self::State, next: &mut Steps<Self::State>);
+
+    /// The promises, each with its name: a function that says whether it holds.
+    fn promises(&self) -> Vec<(&'static str, fn(&Self::State) -> bool)>;
+}
+
+/// Something that happens in a run: `who: what`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Step {
+    pub run: usize,
+    pub what: &'static str,
+    pub fault: bool,
+}
+
+pub type Trace = Vec<Step>;
+
+impl fmt::Display for Step {
+    /// `! client: is killed` in the first run, `+ program: prints the kit` in the second.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let run = if self.run == 0 { "" } else { "+ " };
+        write!(f, "{run}{}{}", if self.fault { "! " } else { "" }, self.what)
+    }
+}
+
+/// What can happen next.
+pub struct Steps<S> {
+    from: S,
+    faults: u8,
+    next: Vec<(Step, S)>,
+}
+
+impl<S: Copy> Steps<S> {
+    pub fn go(&mut self, run: usize, what: &'static str, change: impl FnOnce(&mut S)) {
+        let mut state = self.from;
+        change(&mut state);
+        self.next.push((Step { run, what, fault: false }, state));
+    }
+
+    pub fn fault(&mut self, run: usize, what: &'static str, change: impl FnOnce(&mut S)) {
+        if self.faults < FAULTS {
+            self.go(run, what, change);
+            self.next.last_mut().unwrap().0.fault = true;
+        }
+    }
+}
+
+/// A promise that was broken, and the shortest way there.
+pub struct Broken {
+    pub promise: &'static str,
+    pub trace: Trace,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "NOT TRUE: {}", self.promise)?;
+        self.trace.iter().try_for_each(|step| write!(f, "\n    {step}"))
+    }
+}
+
+/// Everything that was found.
+pub struct Search<H: Home> {
+    /// Each state with the faults so far, the state before it, and the step between them.
+    found: Vec<(H::State, u8, Option<(usize, Step)>)>,
+    pub broken: Option<Broken>,
+}
+
+impl<H: Home> Search<H> {
+    /// Searches until a promise is broken, or until there is nothing left to find.
+    pub fn run(home: &H) -> Search<H> {
+        Search::without(home, "")
+    }
+
+    /// The same in a world where this never happens.
+    pub fn without(home: &H, never: &str) -> Search<H> {
+        let promises = home.promises();
+        let mut search = Search { found: Vec::new(), broken: None };
+        let mut known = HashSet::new();
+        for state in home.start() {
+            known.insert((state, 0));
+            search.found.push((state, 0, None));
+        }
+        let mut at = 0;
+        while let Some(&(state, faults, _)) = search.found.get(at) {
+            if let Some((promise, _)) = promises.iter().find(|(_, holds)| !holds(&state)) {
+                search.broken = Some(Broken { promise, trace: search.trace(at) });
+                break;
+            }
+            for (step, next) in steps(home, state, faults) {
+                if step.what == never {
+                    continue;
+                }
+                let faults = faults + u8::from(step.fault);
+                if known.insert((next, faults)) {
+                    search.found.push((next, faults, Some((at, step))));
+                }
+            }
+            at += 1;
+        }
+        search
+    }
+
+    pub fn states(&self) -> usize {
+        self.found.len()
+    }
+
+    /// Whether a state of this kind was found.
+    pub fn reaches(&self, kind: impl Fn(&H::State) -> bool) -> bool {
+        self.found.iter().any(|(state, ..)| kind(state))
+    }
+
+    /// One whole history for every pair of a step and the fault that follows it at once. Each
+    /// goes on without another fault until nothing more happens.
+    pub fn pairs(&self, home: &H) -> Vec<(Trace, H::State)> {
+        let mut seen = HashSet::new();
+        let mut histories = Vec::new();
+        for (at, &(state, faults, came)) in self.found.iter().enumerate() {
+            let (0, Some((_, before))) = (faults, came) else { continue };
+            for (fault, next) in steps(home, state, faults) {
+                if !fault.fault || !seen.insert((before, fault)) {
+                    continue;
+                }
+                let mut trace = self.trace(at);
+                trace.push(fault);
+                histories.extend(to_the_end(home, next, &trace));
+            }
+        }
+        histories
+    }
+
+    fn trace(&self, mut at: usize) -> Trace {
+        let mut trace = Trace::new();
+        while let Some((before, step)) = self.found[at].2 {
+            trace.push(step);
+            at = before;
+        }
+        trace.reverse();
+        trace
+    }
+}
+
+fn steps<H: Home>(home: &H, from: H::State, faults: u8) -> Vec<(Step, H::State)> {
+    let mut steps = Steps { from, faults, next: Vec::new() };
+    home.steps(&from, &mut steps);
+    steps.next
+}
+
+/// The shortest way, without another fault, to each end that can be told from the others.
+fn to_the_end<H: Home>(home: &H, start: H::State, before: &Trace) -> Vec<(Trace, H::State)> {
+    let mut found = vec![(start, before.clone())];
+    let mut known = HashMap::from([(start, ())]);
+    let mut ends = Vec::new();
+    let mut at = 0;
+    while let Some((state, trace)) = found.get(at).cloned() {
+        let next = steps(home, state, FAULTS);
+        if next.is_empty() {
+            ends.push((trace.clone(), state));
+        }
+        for (step, next) in next {
+            if known.insert(next, ()).is_none() {
+                let mut trace = trace.clone();
+                trace.push(step);
+                found.push((next, trace));
+            }
+        }
+        at += 1;
+    }
+    ends
+}
