@@ -298,39 +298,38 @@ impl Asked {
         use Question::{Recovery, Row, Status};
         let mut order = vec![Recovery, Status, Row];
         if !rules.on(Rule::RecoveryAskedBeforeStatus) {
-            order.swap(0, 1);
+            order.rotate_left(1);
         }
         if !rules.on(Rule::RowAskedAfterStatus) {
             order.swap(1, 2);
         }
-        let asked = |question: &Question| match question {
-            Recovery => self.recovery.is_some() || !rules.on(Rule::OnlyPrimaryBelieved),
-            Status => self.status.is_some(),
-            Row => self.row.is_some() || !rules.on(Rule::CommittedNeedsItsRow),
-        };
-        order.into_iter().find(|question| !asked(question)).unwrap()
+        order.into_iter().find(|question| self.lacks(*question, rules)).unwrap()
+    }
+
+    fn lacks(&self, question: Question, rules: Rules) -> bool {
+        match question {
+            Question::Recovery => self.recovery.is_none() && rules.on(Rule::OnlyPrimaryBelieved),
+            Question::Status => self.status.is_none(),
+            Question::Row => self.row.is_none() && rules.on(Rule::CommittedNeedsItsRow),
+        }
     }
 
     fn decide(self, rules: Rules) -> Commit {
-        let row = self.row.or((!rules.on(Rule::CommittedNeedsItsRow)).then_some(true));
-        let primary = self.recovery.is_some() || !rules.on(Rule::OnlyPrimaryBelieved);
-        match (self.status, row) {
+        let unanswered = [Question::Recovery, Question::Status, Question::Row]
+            .into_iter()
+            .any(|question| self.lacks(question, rules));
+        let known = |what| Commit::Known(what);
+        match (self.status, self.row) {
             _ if self.recovery == Some(true) => Commit::Reconnect,
+            _ if unanswered => Commit::Ask(self),
+            (_, Some(true)) | (Some(Status::Committed), None) => known(Outcome::Committed),
             (Some(Status::InProgress), _) if rules.on(Rule::InProgressIsNoAnswer) => {
                 Commit::Reconnect
             }
-            (Some(Status::InProgress | Status::Aborted), _) if primary => {
-                Commit::Known(Outcome::Aborted)
+            (Some(Status::Committed), _) if rules.on(Rule::CommittedWithoutRowIsUnknown) => {
+                Commit::Reconnect
             }
-            (Some(Status::Committed), Some(true)) if primary => Commit::Known(Outcome::Committed),
-            (Some(Status::Committed), Some(false)) if primary => {
-                if rules.on(Rule::CommittedWithoutRowIsUnknown) {
-                    Commit::Reconnect
-                } else {
-                    Commit::Known(Outcome::Aborted)
-                }
-            }
-            _ => Commit::Ask(self),
+            _ => known(Outcome::Aborted),
         }
     }
 }
