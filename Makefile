@@ -120,13 +120,14 @@ test: lint build ## everything, against a real PostgreSQL
 
 bless: build ## write tests/frozen anew: read the diff as an operator would
 	@deploy/dev/need.sh postgres >/dev/null
-	@BLESS=1 $(CARGO) test --release --locked --test contract frozen
+	@BLESS=1 $(CARGO) test --release --locked --test all contract::frozen
 
 prove: ## the storms alone, at any size: make prove KILLS=5000 RUNS=200 CASES=50000
 	@deploy/dev/need.sh build
 	@deploy/dev/need.sh postgres >/dev/null
 	@deploy/dev/need.sh python target/python
-	@$(CARGO) test --release --locked --test prove -- --nocapture --test-threads=4 --skip doubt::
+	@$(CARGO) test --release --locked --test all prove:: -- \
+	    --nocapture --test-threads=4 --skip doubt::
 
 bench: ## measure; the table is in the README
 	@deploy/dev/need.sh build
