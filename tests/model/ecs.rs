@@ -6,9 +6,9 @@
 //! somebody can know the parameter's name: the script that runs, what it said on stderr, or the
 //! file that the next run reads. How the file gets its final name is in stdout.rs.
 
-use crate::hub::{Commit, Hub, Outcome};
-use crate::rules::{Door, Rule, Rules};
-use crate::search::{Home, Steps};
+use super::hub::{Commit, Hub, Outcome};
+use super::rules::{Door, Rule, Rules};
+use super::search::{Home, Steps};
 
 /// What a parameter holds. The number is the task that put it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -1,8 +1,8 @@
 //! The hub: a primary that commits, a standby that lags, and the questions about an outcome.
 //! Each home puts its runs on it. A run has at most one transaction; there are two runs.
 
-use crate::rules::{Door, Rule, Rules};
-use crate::search::Steps;
+use super::rules::{Door, Rule, Rules};
+use super::search::Steps;
 
 /// What has become of a run's transaction, on whichever server is the primary.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -30,6 +30,8 @@ pub struct Hub {
     reused: [bool; 2],
     /// Nobody told the old primary to stop, and the run's connection is still with it.
     old: [bool; 2],
+    /// COMMIT was answered with an error, which says nothing of the outcome.
+    refused: [bool; 2],
     /// A trigger has altered the key's hash: the kit opens nothing.
     pub altered: [bool; 2],
 }
@@ -84,6 +86,7 @@ impl Hub {
         promoted: false,
         reused: [false; 2],
         old: [false; 2],
+        refused: [false; 2],
         altered: [false; 2],
     };
 
@@ -136,6 +139,12 @@ impl Hub {
             if self.tx[run] == Tx::Committing {
                 next.go(run, "primary: commits", |s| of(s).tx[run] = Tx::Committed);
                 next.fault(run, "primary: rolls back", |s| of(s).tx[run] = Tx::Aborted);
+                if self.connected[run] {
+                    next.fault(run, "primary: refuses to commit", |s| {
+                        of(s).tx[run] = Tx::Aborted;
+                        of(s).refused[run] = true;
+                    });
+                }
             }
             if self.committed(run) && !self.replayed[run] && !self.promoted {
                 next.go(run, "standby: replays the commit", |s| of(s).replayed[run] = true);
@@ -231,7 +240,16 @@ impl Commit {
         next: &mut Steps<S>,
         of: impl Fn(&mut S) -> (&mut Hub, &mut Commit),
     ) {
-        let mut go = |what, to| next.go(run, what, |s| *of(s).1 = to);
+        let mut go = |what, to| {
+            next.go(run, what, |s| {
+                let (hub, commit) = of(s);
+                *commit = to;
+                if matches!(to, Commit::Reconnect | Commit::Known(_)) {
+                    hub.connected[run] = false;
+                    hub.refused[run] = false;
+                }
+            })
+        };
         match self {
             Commit::Unsent if !hub.connected[run] => {
                 go("program: finds the connection broken", broken(rules));
@@ -246,6 +264,9 @@ impl Commit {
             }
             Commit::Sent if hub.old[run] || hub.committed(run) => {
                 go("program: hears 'committed'", Commit::Known(Outcome::Committed));
+            }
+            Commit::Sent if hub.refused[run] => {
+                go("program: hears an error, and no outcome", broken(rules));
             }
             Commit::Sent if hub.tx[run] == Tx::Aborted && !hub.in_flight[run] => {
                 let believes = !rules.on(Rule::OnlyCommittedMeansCommitted);

@@ -5,9 +5,9 @@
 //! operator's sink has stored it. Both runs' files lie in the folder of the kits, where the next
 //! run looks: that is "a place that was named".
 
-use crate::hub::{Commit, Hub, Outcome, Tx};
-use crate::rules::{Door, Rule, Rules};
-use crate::search::{Home, Steps};
+use super::hub::{Commit, Hub, Outcome, Tx};
+use super::rules::{Door, Rule, Rules};
+use super::search::{Home, Steps};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Program {
@@ -193,6 +193,11 @@ impl Run {
     fn start(&mut self) {
         self.script = Script::AwaitsKit;
         self.program = Program::Opening;
+    }
+
+    /// Whoever the last line was for was there to read it.
+    pub fn is_heard(&self) -> bool {
+        self.client && self.script != Script::Dead
     }
 
     fn script_runs(&self) -> bool {

@@ -4,13 +4,6 @@
 //! `search.rs` is the search, `rules.rs` the contract's rules, `hub.rs` the hub; `stdout.rs` and
 //! `ecs.rs` are the homes. `traces.txt` holds the shortest way to a broken promise without each
 //! rule, and behind each door that cannot be shut.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
 
 /// Promises by their functions' names.
 macro_rules! promises {
@@ -18,7 +11,9 @@ macro_rules! promises {
 }
 
 mod ecs;
+mod gate;
 mod hub;
+mod replay;
 mod rules;
 mod search;
 mod stdout;
@@ -102,11 +97,13 @@ fn without_any_rule_and_behind_any_door_a_promise_is_broken() {
         }
     }
     for &door in Door::ALL {
-        let proofs = PROOFS.iter();
-        let found = proofs.filter_map(|(home, search, _)| {
-            Some((home, search(Rules::with_door(door))?)) //
-        });
-        let (home, broken) = found.min_by_key(|(_, broken)| broken.trace.len()).unwrap();
+        let proof = match door {
+            Door::SinkThatForgets => 1,
+            Door::ReceiptSeenBeforeError => 3,
+            _ => 0,
+        };
+        let (home, search, _) = PROOFS[proof];
+        let broken = search(Rules::with_door(door)).unwrap_or_else(|| panic!("{door:?} is shut"));
         let _ = writeln!(text, "behind {door:?} ({home})\n{broken}\n");
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/model/traces.txt");
