@@ -12,9 +12,8 @@
 -- the name would see the world as it was before the wait for the lock.
 BEGIN;
 SET LOCAL transaction_isolation = 'read committed';
--- A standby refuses this setting; it can still be looked at.
-SELECT set_config('transaction_read_only', 'off', true)
- WHERE NOT pg_is_in_recovery();
+-- A standby refuses this. Left out where nothing is to be written: a standby can be looked at.
+SET LOCAL transaction_read_only = off;
 
 -- Older hubs keep UTC in `timestamp without time zone`, newer ones have `timestamptz`.
 -- In this zone now() becomes the right instant in both.
@@ -40,14 +39,11 @@ SELECT pg_advisory_xact_lock(:name_lock);
 -- A claim that found no slot goes back to here (give_back.sql).
 SAVEPOINT claim;
 
--- Gives one row:
---   hash_can_be_read  whether the role may read back the hash that it writes. Under the least
---                     privileges (grants.sql) it may not; then nothing may be there that could
---                     alter it: an enabled trigger for each row before inserts
---                     (https://www.postgresql.org/docs/current/catalog-pg-trigger.html: the bits
---                     row 1, before 2, insert 4). 'needed': there is one.
---   recovering        whether the server is a standby; asked before anything else is looked at,
---                     for it can be promoted at any moment
+-- Whether the role may read back the hash that it writes. Under the least privileges (grants.sql)
+-- it may not; then nothing may be there that could alter it: an enabled trigger for each row before
+-- inserts (https://www.postgresql.org/docs/current/catalog-pg-trigger.html: the bits row 1, before
+-- 2, insert 4). 'needed': there is one. And whether the server is a standby, asked before anything
+-- else is looked at, for it can be promoted at any moment.
 SELECT CASE
            WHEN has_column_privilege(to_regclass('trust'), 'api_key_hash', 'SELECT') THEN 'yes'
            WHEN EXISTS (

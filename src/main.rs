@@ -97,8 +97,12 @@ fn register(request: &Request, delivery: &mut Delivery) -> Result<(), Failure> {
     let settings = Settings::read()?;
     let hub = Hub::connect(&settings, hub::CONNECT)?;
     debug!("connected to the hub");
-    let mut transaction = Transaction::open(hub, &request.name, None)?;
     let name = &request.name;
+    let mut transaction = if request.require_existing {
+        Transaction::open_to_look(hub, name, &secret::uuid()?)?
+    } else {
+        Transaction::open(hub, name)?
+    };
     match registration::find_or_register(&mut transaction, request, &settings.stage)? {
         Registration::New { trust, keys, xact_id } => {
             let kit = Kit::new(name, &trust, Some(&keys.keys), &settings.hub_shared).to_json()?;
@@ -126,7 +130,7 @@ fn check_kit(ready: Result<(), Failure>, question: &Question) -> ExitCode {
     let valid = ready.and_then(|()| {
         let settings = Settings::read()?;
         let hub = Hub::connect(&settings, hub::CONNECT)?;
-        commit::is_valid(Transaction::open(hub, &question.name, Some(&question.trust_id))?)
+        commit::is_valid(Transaction::open_to_look(hub, &question.name, &question.trust_id)?)
     });
     let word = match &valid {
         Ok(true) => "valid",

@@ -22,6 +22,8 @@ pub struct NewTrust {
     pub keys: Keys,
 }
 
+const OPEN: &str = include_str!("../sql/open.sql");
+
 /// The transaction, which holds the lock of the name.
 pub struct Transaction {
     pub hub: Hub,
@@ -50,10 +52,19 @@ pub struct Look {
 }
 
 impl Transaction {
-    /// Opens the transaction and waits for other registrations of this name.
-    pub fn open(hub: Hub, name: &str, trust_id: Option<&str>) -> Result<Transaction, Failure> {
-        let trust_id = trust_id.map_or_else(secret::uuid, |id| Ok(id.to_owned()))?;
-        let sql = include_str!("../sql/open.sql")
+    /// Opens a transaction that registers, and waits for other registrations of this name.
+    pub fn open(hub: Hub, name: &str) -> Result<Transaction, Failure> {
+        Transaction::begin(hub, name, secret::uuid()?, OPEN)
+    }
+
+    /// Opens one that only looks, also on a standby.
+    pub fn open_to_look(hub: Hub, name: &str, trust_id: &str) -> Result<Transaction, Failure> {
+        let sql = OPEN.replace("SET LOCAL transaction_read_only = off;", "");
+        Transaction::begin(hub, name, trust_id.to_owned(), &sql)
+    }
+
+    fn begin(hub: Hub, name: &str, trust_id: String, sql: &str) -> Result<Transaction, Failure> {
+        let sql = sql
             .replace(":'trust_id'", &format!("'{trust_id}'"))
             .replace(":name_lock", &name_lock(name).to_string());
         let name = name.to_owned();
@@ -84,7 +95,7 @@ impl Transaction {
         if !self.hash_can_be_read {
             sql = sql.replace("id, name, api_key_hash\n", "id, name, $5 AS api_key_hash\n");
         }
-        self.step("register the trust", move |client| {
+        self.step("find or register the trust", move |client| {
             let row = client.query_typed_opt(
                 &sql,
                 &[
