@@ -1,6 +1,7 @@
 //! A gate between the program and its servers. Nothing that a trace tells of passes before its
 //! step; everything else passes.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{self, Receiver};
@@ -26,8 +27,9 @@ struct State {
     /// What has come, and what may pass.
     came: Vec<&'static str>,
     may_pass: Vec<&'static str>,
-    /// What the server has said so far.
-    answers: usize,
+    /// What was asked last on each connection, and what has been answered.
+    asked: HashMap<usize, &'static str>,
+    answered: Vec<&'static str>,
     /// COMMIT becomes ROLLBACK.
     roll_back: bool,
     /// COMMIT has been passed on: its answer is held.
@@ -35,7 +37,7 @@ struct State {
     /// It has got to the program.
     heard: bool,
     over: bool,
-    /// Both ends of the first connection, and the server's ends of all.
+    /// The program's end of the first connection, and the server's ends of all.
     client: Option<TcpStream>,
     servers: Vec<TcpStream>,
 }
@@ -73,8 +75,8 @@ impl Gate {
                 let words: &[_] = if number == 0 { &[COMMIT] } else { &[RECOVERY, STATUS, ROW] };
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 let (asks, answers) = (state.clone(), state.clone());
-                thread::spawn(move || ask(&asks, from, to, words));
-                thread::spawn(move || answer(&answers, server, client, number == 0));
+                thread::spawn(move || ask(&asks, number, from, to, words));
+                thread::spawn(move || answer(&answers, number, server, client));
             }
         });
         Gate { port, shared }
@@ -92,14 +94,13 @@ impl Gate {
     /// Passes a question on, and waits until the server has answered it.
     pub fn pass(&self, word: &'static str) {
         self.await_question(word);
-        let mut before = 0;
         self.change(|state| {
-            before = state.answers;
+            state.answered.clear();
             state.came.retain(|other| *other != word);
             state.may_pass.push(word);
             state.hold_answer |= word == COMMIT;
         });
-        self.await_that(word, |state| state.answers > before);
+        self.await_that(word, |state| state.answered.contains(&word));
     }
 
     /// COMMIT passes as what the server would make of it if it could not commit.
@@ -121,19 +122,21 @@ impl Gate {
         });
     }
 
-    /// What the program said and the server did not get is lost, and the server notices.
-    pub fn lose(&self) {
+    /// The server notices that the first connection is gone.
+    pub fn notice(&self) {
         self.change(|state| {
-            for server in state.servers.drain(..) {
-                let _ = server.shutdown(Shutdown::Both);
-            }
+            let _ = state.servers[0].shutdown(Shutdown::Both);
         });
     }
 
     /// Nothing passes any more, and the server notices.
     pub fn close(&self) {
-        self.change(|state| state.over = true);
-        self.lose();
+        self.change(|state| {
+            state.over = true;
+            for server in &state.servers {
+                let _ = server.shutdown(Shutdown::Both);
+            }
+        });
         // So that the listener notices.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
@@ -163,7 +166,13 @@ fn wait(shared: &Shared, mut holds: impl FnMut(&mut State) -> bool) -> bool {
     !state.over && holds(&mut state)
 }
 
-fn ask(shared: &Shared, mut from: TcpStream, mut to: TcpStream, words: &[&'static str]) {
+fn ask(
+    shared: &Shared,
+    number: usize,
+    mut from: TcpStream,
+    mut to: TcpStream,
+    words: &[&'static str],
+) {
     let mut chunk = [0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut chunk) {
         let find =
@@ -183,7 +192,9 @@ fn ask(shared: &Shared, mut from: TcpStream, mut to: TcpStream, words: &[&'stati
             if !passes {
                 return;
             }
-            if *word == COMMIT && shared.0.lock().unwrap().roll_back {
+            let mut state = shared.0.lock().unwrap();
+            state.asked.insert(number, word);
+            if *word == COMMIT && state.roll_back {
                 chunk[place..place + COMMIT.len()].copy_from_slice(b"ABORT ");
             }
         }
@@ -193,15 +204,16 @@ fn ask(shared: &Shared, mut from: TcpStream, mut to: TcpStream, words: &[&'stati
     }
 }
 
-fn answer(shared: &Shared, mut from: TcpStream, mut to: TcpStream, first: bool) {
+fn answer(shared: &Shared, number: usize, mut from: TcpStream, mut to: TcpStream) {
     let mut chunk = [0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut chunk) {
         let mut state = shared.0.lock().unwrap();
-        state.answers += 1;
-        let held = first && state.hold_answer;
+        let answered = state.asked.remove(&number);
+        state.answered.extend(answered);
+        let held = number == 0 && state.hold_answer;
         drop(state);
         shared.1.notify_all();
-        wait(shared, |state| !(first && state.hold_answer));
+        wait(shared, |state| !(number == 0 && state.hold_answer));
         let _ = to.write_all(&chunk[..read]);
         shared.0.lock().unwrap().heard |= held;
         shared.1.notify_all();

@@ -23,7 +23,7 @@ use super::gate::{COMMIT, Gate, Put, Puts, RECOVERY, ROW, STATUS};
 use super::rules::{Rule, Rules};
 use super::search::{Home, Search, Trace, follow};
 use super::stdout::{self, Line, Scope, Stdout};
-use crate::support::Hub;
+use crate::support::{Hub, eventually};
 
 /// What the driver cannot do to a hub yet. A history with one of them is not replayed.
 const NOT_YET: [&str; 5] = [
@@ -206,6 +206,7 @@ fn does_something(step: &str) -> bool {
         "script: deletes",
         "script: cannot link",
         "primary: receives",
+        "network: loses COMMIT",
         "standby: replays the commit",
     ];
     !nothing.iter().any(|start| step.starts_with(start))
@@ -327,8 +328,9 @@ impl<'a> Stage<'a> {
             | "program: hears 'aborted'"
             | "program: hears an error, and no outcome" => self.gate.pass_answer(),
             "network: breaks the connection" => self.gate.cut(),
-            "network: loses COMMIT" | "primary: notices that the connection is gone" => {
-                self.gate.lose();
+            "primary: notices that the connection is gone" => {
+                self.gate.notice();
+                eventually("the primary notices", || self.hub.delivering() == 0);
             }
             "program: reaches the primary" => self.gate.admit(address(&self.hub)),
             "program: asks whether it is in recovery" => self.gate.pass(RECOVERY),

@@ -201,16 +201,40 @@ pub fn follow<H: Home>(home: &H, trace: &Trace) -> Vec<(Trace, H::State)> {
     to_the_end(home, at, &along)
 }
 
-/// The shortest way, without another fault, to each end that can be told from the others.
+/// Ways on, without another fault, to an end: together they take every step that there is.
 fn to_the_end<H: Home>(home: &H, start: H::State, before: &Trace) -> Vec<(Trace, H::State)> {
     let mut found = vec![(start, before.clone())];
     let mut known = HashSet::from([start]);
-    let mut ends = Vec::new();
+    let mut ways = Vec::new();
     let mut at = 0;
     while let Some((state, trace)) = found.get(at).cloned() {
         let next = steps(home, state, FAULTS);
         if next.is_empty() {
-            ends.push((trace.clone(), state));
+            ways.push((trace.clone(), state));
+        }
+        for (step, next) in next {
+            let mut trace = trace.clone();
+            trace.push(step);
+            if known.insert(next) {
+                found.push((next, trace));
+            } else {
+                ways.push(nearest_end(home, next, trace));
+            }
+        }
+        at += 1;
+    }
+    ways
+}
+
+fn nearest_end<H: Home>(home: &H, start: H::State, before: Trace) -> (Trace, H::State) {
+    let mut found = vec![(start, before)];
+    let mut known = HashSet::from([start]);
+    let mut at = 0;
+    loop {
+        let (state, trace) = found[at].clone();
+        let next = steps(home, state, FAULTS);
+        if next.is_empty() {
+            return (trace, state);
         }
         for (step, next) in next {
             if known.insert(next) {
@@ -221,5 +245,4 @@ fn to_the_end<H: Home>(home: &H, start: H::State, before: &Trace) -> Vec<(Trace,
         }
         at += 1;
     }
-    ends
 }
