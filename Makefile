@@ -9,12 +9,11 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 PROGRAM := target/release/register-trust
-export HUB_DIR ?= .hub
-export PROD HUB
-# The scripts find these in their environment just as they were given. Make passes on untouched what
-# came from there, but would expand what came from the command line, here and in a make below.
-literal = $(eval override $(1) := $$(value $(1)))$(eval export $(1))
-$(foreach name,$(filter TRUST_% KITS KIT_SINK PROD HUB,$(.VARIABLES)),$(if $(findstring command,$(origin $(name))),$(call literal,$(name))))
+HUB_DIR ?= .hub
+# What a person sets reaches the recipes through the environment, just as it was written: no recipe
+# holds its text, where a newline or a quote would become a command, and make, which expands what it
+# exports, here and in a make below, has nothing left to expand.
+$(foreach variable,HUB_DIR KITS KIT_SINK PROD HUB $(filter TRUST_%,$(.VARIABLES)),$(eval override export $(variable) := $$(value $(variable))))
 MAKEOVERRIDES =
 
 .PHONY: help register-trusts build static install uninstall sbom audit image test-image test-reproducible lint test bless prove bench hub-start hub-stop clean
@@ -26,7 +25,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 21
 
 # The program of this machine is needed only where it runs here.
-LOCAL = $(if $(value PROD)$(value HUB),,$(PROGRAM))
+LOCAL = $(if $(PROD)$(HUB),,$(PROGRAM))
 
 # The scripts refuse what is no number.
 number = '$(subst ','\'',$*)'
@@ -107,7 +106,7 @@ lint: ## formatting and lints
 	@echo 'cargo clippy'
 	@$(CARGO) clippy --release --locked --all-targets -- -D warnings
 	@deploy/dev/need.sh python target/python
-	shellcheck -x deploy/*.sh deploy/dev/*.sh .ci/run
+	shellcheck -x deploy/*.sh deploy/dev/*.sh tests/*/*.sh .ci/run
 
 test: lint build ## everything, against a real PostgreSQL
 	@deploy/dev/need.sh postgres >/dev/null

@@ -45,7 +45,8 @@ trust_lines() {
     local LC_ALL=C file line value count=0
     local variable='TRUST_[0-9]+_(NAME|CODE|REGION)'
     local looks="^[[:space:]]*(export[[:space:]]+)?($variable)([^A-Za-z0-9_].*)?\$"
-    local assigns='^[[:space:]]*=(.*)$' quoted="^[[:space:]]*(\"([^\"\\]*)\"|'([^']*)')[[:space:]]*(#.*)?\$"
+    local assigns='^[[:space:]]*=(.*)$' opens="^[[:space:]]*[\"']"
+    local quoted="^[[:space:]]*(\"([^\"\\]*)\"|'([^']*)')[[:space:]]*(#.*)?\$"
     file=$(env_file) || return
     [ -e "$file" ] || return 0
     [ -r "$file" ] || fail "$file cannot be read"
@@ -59,7 +60,7 @@ trust_lines() {
         value=${BASH_REMATCH[1]}
         if [[ $value =~ $quoted ]]; then
             value=${BASH_REMATCH[2]}${BASH_REMATCH[3]}
-        elif [[ $value =~ ^[[:space:]]*[\"\'] ]]; then
+        elif [[ $value =~ $opens ]]; then
             fail "$file, line $count: the quotes of $variable cannot be read; inside \"...\" there can be no \" and no \\, inside '...' no '"
         else
             value=${value%%[[:space:]]#*}
@@ -87,7 +88,7 @@ durable() { # file-or-folder...
     case $OSTYPE in
         linux*) sync -- "$@" ;;
         *) perl -MIO::Handle -e 'for (@ARGV) {
-            open(my $f, "<", $_) && (fcntl($f, 51, 0) || $f->sync) or die "cannot sync $_: $!\n" }' -- "$@" ;;
+            my $f; open($f, "<", $_) && (fcntl($f, 51, 0) || $f->sync) or die "cannot sync $_: $!\n" }' -- "$@" ;;
     esac
 }
 
@@ -99,10 +100,10 @@ make_folder() { # folder
     while [ -w "$part" ]; do
         durable "$part" || return
         case $part in
+            / | .) break ;;
             */*) part=${part%/*} part=${part:-/} ;;
-            *) [ "$part" != . ] || break; part=. ;;
+            *) part=. ;;
         esac
-        [ "$part" != / ] || break
     done
 }
 
@@ -217,7 +218,7 @@ left_kits() { # number folder
             fi
         elif [ ! -s "$file" ]; then
             rm -f -- "$file"
-        elif grep -qF '[{"trust_' "$file"; then
+        elif grep -qF '[{"trust_' "$file" && ! grep -qF '}]' "$file"; then
             # Only a whole kit is ever acknowledged.
             say "removing $file, the beginning of a kit that was never registered"
             rm -f -- "$file"

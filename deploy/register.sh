@@ -160,9 +160,12 @@ converse() { # file
     return "$verdict"
 }
 
-# Becomes the program once the reader of its stdout is there.
+# Becomes the program once the reader of its stdout is there. If that or the script is killed before,
+# nothing is started.
 start() { # command...
-    read -r _ && exec "$@"
+    exec 4<>"$ack"
+    read -r -t 10 _ <&4 || exit 1
+    exec "$@" <"$ack" 4>&-
 }
 
 if [ "${1-}" = --numbers ]; then
@@ -198,17 +201,15 @@ for file in ${left[@]+"${left[@]}"}; do
     say "WARNING an earlier run left $file, the kit of the trust $kit_id: $(worth)"
 done
 
-new=$(new_file "$number" "$folder")
 ack=$folder/.ack-trust-$number
-# A process of a run that was killed may wait at the old one; now it sees its end.
-[ ! -p "$ack" ] || : 3<>"$ack"
 rm -f -- "$ack"
-mkfifo -- "$ack"
+if ! { new=$(new_file "$number" "$folder") && mkfifo -- "$ack"; }; then
+    fail "no file can be made in $folder; nothing was registered for trust $number"
+fi
 
 # The handlers do nothing here, and leave the program its own.
 trap : INT TERM HUP QUIT PIPE
-# shellcheck disable=SC2094 # a FIFO is read and written
-start "${program[@]}" "${arguments[@]}" --await-ack <"$ack" 8>&- | converse "$new" 3<>"$ack" &&
+start "${program[@]}" "${arguments[@]}" --await-ack 8>&- | converse "$new" 3<>"$ack" &&
     ended=(0 0) || ended=("${PIPESTATUS[@]}")
 # Nothing that follows may be cut short.
 trap '' INT TERM HUP QUIT PIPE
@@ -233,7 +234,8 @@ esac
 if [ -n "$kit_keys" ]; then
     say "ERROR the run ended (exit status ${ended[0]}) without a verdict: it is not known whether trust $number is registered"
     say "ERROR its kit stays in $new; keep it"
-    fail "next: 'make check-kit-$number' tells whether it is valid; 'make register-trust-$number' picks it up if it is"
+    at=$number${HUB:+ HUB=$HUB}
+    fail "next: 'make check-kit-$at' tells whether it is valid; 'make register-trust-$at' picks it up if it is"
 fi
 # Without a kit there was no acknowledgement, and without that no registration.
 rm -f -- "$new"

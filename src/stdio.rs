@@ -22,6 +22,8 @@ pub struct Stdout {
     file: File,
     /// A line may have been begun and not ended.
     torn: bool,
+    /// A write was given up, and may still happen: nothing can come behind it.
+    stuck: bool,
 }
 
 impl Stdout {
@@ -29,7 +31,7 @@ impl Stdout {
     /// Errors: the descriptor cannot be duplicated.
     pub fn open() -> Result<Stdout, Failure> {
         let stdout = io::stdout().as_fd().try_clone_to_owned();
-        Ok(Stdout { file: File::from(stdout.map_err(undelivered)?), torn: false })
+        Ok(Stdout { file: File::from(stdout.map_err(undelivered)?), torn: false, stuck: false })
     }
 
     /// Fails if what is written is lost: in a device that is no terminal, such as `/dev/null`,
@@ -47,6 +49,9 @@ impl Stdout {
     /// Writes a line, and syncs it if it went into a file.
     /// Errors: every one that the system reports; or nobody reads.
     pub fn print(&mut self, line: &str) -> Result<(), Failure> {
+        if self.stuck {
+            return Err(undelivered(io::Error::other("nobody has read the line before")));
+        }
         let start = if mem::replace(&mut self.torn, true) { "\n" } else { "" };
         // One buffer, so that a line that fits goes out in one write.
         let line = Secret::new([start, line, "\n"].concat());
@@ -55,6 +60,7 @@ impl Stdout {
             file.write_all(line.expose().as_bytes())?;
             if file.metadata()?.is_file() { file.sync_all() } else { Ok(()) }
         });
+        self.stuck = written.is_err();
         match written {
             Ok(written) => written.map_err(undelivered)?,
             Err(Stop::Interrupted) => return Err(wait::interrupted()),
