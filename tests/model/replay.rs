@@ -453,7 +453,8 @@ impl<'a> Stage<'a> {
         // Nobody hears from this run any more.
         self.gate.close();
         hub.assert_no_session();
-        let lines: Vec<_> = self.lines.try_iter().collect();
+        let next = || self.lines.recv_timeout(Duration::from_secs(20)).ok();
+        let lines: Vec<_> = std::iter::from_fn(next).collect();
         let said = format!("{status}, lines {lines:?}\n{stderr}");
 
         assert_eq!(hub.count("trust"), i64::from(end.committed), "rows; {said}");
