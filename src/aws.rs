@@ -3,7 +3,7 @@
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use log::warn;
@@ -19,7 +19,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::aws_error::AwsError;
 use crate::credentials;
 use crate::error::Failure;
-use crate::http;
+use crate::http::{self, Sent};
 use crate::secret::Secret;
 use crate::tls::Authorities;
 use crate::wait::{self, Stop};
@@ -136,15 +136,15 @@ impl Aws {
         let mut body = Zeroizing::new(Vec::with_capacity(4 * LONGEST_VALUE));
         // Strings into memory: nothing can fail, and SSM would refuse what is cut short.
         let _ = serde_json::to_writer(&mut *body, request);
-        let (aws, unanswered) = (self.clone(), Arc::new(AtomicUsize::new(0)));
-        let sent = unanswered.clone();
+        let (aws, sent) = (self.clone(), Arc::<Sent>::default());
+        let ours = sent.clone();
         let limit = wait::patience(ALL_ATTEMPTS);
         let answer = run(limit, async move {
             let deadline = Instant::now() + limit;
             let mut pauses = PAUSES.into_iter().map(Duration::from_millis);
             loop {
                 let limit = ATTEMPT.min(deadline - Instant::now());
-                let attempt = aws.attempt(target, &body, &sent);
+                let attempt = aws.attempt(target, &body, &ours);
                 let error = match within(limit, attempt).await {
                     Ok(answer) => return Ok(answer),
                     Err(error) => error,
@@ -158,14 +158,15 @@ impl Aws {
                 }
             }
         });
-        (answer, unanswered.load(SeqCst) > 0)
+        sent.given_up.store(true, SeqCst);
+        (answer, sent.unanswered.load(SeqCst) > 0)
     }
 
     async fn attempt<T: DeserializeOwned>(
         &self,
         target: &str,
         body: &[u8],
-        unanswered: &AtomicUsize,
+        sent: &Sent,
     ) -> Result<T, AwsError> {
         let region = self.region_at(self.endpoint.clone());
         let mut request = SignedRequest::new("POST", "ssm", &region, "/");
@@ -175,12 +176,12 @@ impl Aws {
         let credentials = credentials::find().await?;
         request.sign(&rusotos(&credentials));
         let request = request.try_into().map_err(|_| AwsError::unusable())?;
-        let answer = http::send(request, &self.authorities, unanswered).await;
+        let answer = http::send(request, &self.authorities, sent).await;
         let answer = answer.map_err(AwsError::unreachable)?;
         let error = if (200..300).contains(&answer.status) {
             match serde_json::from_slice(&answer.body) {
                 Ok(answer) => {
-                    unanswered.fetch_sub(1, SeqCst);
+                    sent.unanswered.fetch_sub(1, SeqCst);
                     return Ok(answer);
                 }
                 Err(_) => return Err(AwsError::not_ssm()),
@@ -189,7 +190,7 @@ impl Aws {
             AwsError::refused(&answer)
         };
         if error.from_ssm {
-            unanswered.fetch_sub(1, SeqCst);
+            sent.unanswered.fetch_sub(1, SeqCst);
         }
         Err(credentials.token.iter().fold(error, AwsError::withholding))
     }

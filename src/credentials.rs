@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use hyper::{Body, Request};
@@ -17,7 +16,7 @@ use tokio::time::timeout;
 use crate::aws_error::AwsError;
 use crate::environment::text as variable;
 use crate::error::words;
-use crate::http::{self, HttpError};
+use crate::http::{self, HttpError, Sent};
 use crate::net::is_loopback;
 use crate::secret::Secret;
 use crate::tls::Authorities;
@@ -168,7 +167,7 @@ async fn instance() -> Result<Credentials, AwsError> {
 }
 
 async fn ask(source: &str, request: Request<Body>) -> Result<Secret, AwsError> {
-    let sent = AtomicUsize::new(0);
+    let sent = Sent::default();
     let answer = http::send(request, &Authorities::System, &sent);
     let why = match timeout(METADATA, answer).await {
         Ok(Ok(answer)) if answer.status == 200 => match String::from_utf8(answer.body.to_vec()) {

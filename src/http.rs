@@ -1,6 +1,6 @@
 //! One HTTP request on a connection of its own: to AWS over TLS, or to a metadata endpoint.
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use hyper::body::HttpBody;
 use hyper::client::conn;
@@ -35,12 +35,19 @@ impl HttpError {
     }
 }
 
-/// Sends the request and reads the answer, without a limit in time. `sent` counts the requests that
-/// may have reached their peer.
+/// What a call has sent. Work that is given up goes on in its thread, and must not send any more.
+#[derive(Default)]
+pub struct Sent {
+    /// Requests that may have reached their peer, and were not answered.
+    pub unanswered: AtomicUsize,
+    pub given_up: AtomicBool,
+}
+
+/// Sends the request and reads the answer, without a limit in time.
 pub async fn send(
     mut request: Request<Body>,
     authorities: &Authorities,
-    sent: &AtomicUsize,
+    sent: &Sent,
 ) -> Result<Answer, HttpError> {
     let uri = request.uri().clone();
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
@@ -69,12 +76,16 @@ pub async fn send(
 async fn exchange<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     connection: T,
     request: Request<Body>,
-    sent: &AtomicUsize,
+    sent: &Sent,
 ) -> Result<Answer, HttpError> {
     let broken = |error| HttpError::other("the connection broke", error);
     let (mut sender, connection) = conn::handshake(connection).await.map_err(broken)?;
     task::spawn(connection);
-    sent.fetch_add(1, SeqCst);
+    // Counted first: whoever gives up says so first, and then looks.
+    sent.unanswered.fetch_add(1, SeqCst);
+    if sent.given_up.load(SeqCst) {
+        return Err(HttpError::Other("it was given up".to_owned()));
+    }
     let answer = sender.send_request(request).await.map_err(broken)?;
     let (head, mut rest) = answer.into_parts();
     // Growing leaves unwiped copies behind; what is usual has room.
