@@ -94,18 +94,19 @@ impl Aws {
             description: Some(DESCRIPTION.to_owned()),
             ..PutParameterRequest::default()
         };
-        let (answer, doubt) = self.call("AmazonSSM.PutParameter", &request);
+        let secret = Secret::new(value.expose().to_owned());
+        let (answer, doubt) = self.call("AmazonSSM.PutParameter", &request, Some(secret));
         request.value.zeroize();
         let version = answer.map(|PutAnswer { version }| version.get());
-        let step = format!("put {name} into SSM");
-        let failure = |error: AwsError| error.withholding(value).into_failure().during(&step);
+        let failure =
+            |error: AwsError| error.into_failure().during(&format!("put {name} into SSM"));
         Put { version: version.map_err(failure), doubt }
     }
 
     /// The text of a parameter, decrypted if it is encrypted.
     pub fn get(&self, name: &str) -> Result<String, Failure> {
         let request = GetParameterRequest { name: name.to_owned(), with_decryption: Some(true) };
-        let (answer, _) = self.call("AmazonSSM.GetParameter", &request);
+        let (answer, _) = self.call("AmazonSSM.GetParameter", &request, None);
         answer.map(|GetAnswer { parameter }| parameter.value).map_err(AwsError::into_failure)
     }
 
@@ -131,6 +132,7 @@ impl Aws {
         &self,
         target: &'static str,
         request: &impl Serialize,
+        secret: Option<Secret>,
     ) -> (Result<T, AwsError>, bool) {
         // A buffer that need not grow: growing leaves unwiped copies behind.
         let mut body = Zeroizing::new(Vec::with_capacity(4 * LONGEST_VALUE));
@@ -147,7 +149,7 @@ impl Aws {
                 let attempt = aws.attempt(target, &body, &ours);
                 let error = match within(limit, attempt).await {
                     Ok(answer) => return Ok(answer),
-                    Err(error) => error,
+                    Err(error) => secret.iter().fold(error, AwsError::withholding),
                 };
                 match pauses.next() {
                     Some(pause) if error.transient && Instant::now() + pause < deadline => {

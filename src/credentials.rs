@@ -87,7 +87,7 @@ fn profile() -> Result<Option<Credentials>, AwsError> {
         files += 1;
         let mut ours = false;
         for line in text.lines().map(str::trim_end) {
-            if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            if let Some((name, _)) = line.strip_prefix('[').and_then(|line| line.split_once(']')) {
                 ours = name.trim() == section || (name.trim() == "default" && profile == "default");
                 found |= ours;
             } else if let (true, Some((key, value))) = (ours, line.split_once('=')) {
@@ -99,15 +99,23 @@ fn profile() -> Result<Option<Credentials>, AwsError> {
         }
     }
     let mut take = |key: &str| keys.remove(key).filter(|value| !value.expose().is_empty());
+    // First: beside static keys, too, these would lead the SDKs to another identity or another host.
+    let unsupported = [
+        "sso_session",
+        "sso_start_url",
+        "role_arn",
+        "credential_process",
+        "endpoint_url",
+        "services",
+    ];
+    if let Some(key) = unsupported.iter().find(|key| take(key).is_some()) {
+        let why = format!("the profile {profile:?} has {key}, which is not supported");
+        return Err(none(&why));
+    }
     if let (Some(id), Some(secret_key)) = (take("aws_access_key_id"), take("aws_secret_access_key"))
     {
         let (key_id, token) = (id.expose().to_owned(), take("aws_session_token"));
         return Ok(Some(Credentials { key_id, secret_key, token }));
-    }
-    let unsupported = ["sso_session", "sso_start_url", "role_arn", "credential_process"];
-    if let Some(key) = unsupported.iter().find(|key| take(key).is_some()) {
-        let why = format!("the profile {profile:?} has {key}, which is not supported");
-        return Err(none(&why));
     }
     match named {
         Some(named) if found => Err(none(&format!("the profile {named:?} has no static keys"))),
