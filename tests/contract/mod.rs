@@ -12,6 +12,7 @@ mod end_to_end;
 mod endless;
 mod environment;
 mod frozen;
+mod hostile_hub;
 mod limits;
 mod makefile;
 mod poolers;
