@@ -7,23 +7,26 @@ use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Answer, Hub, Program, Run, Ssm, eventually};
+use super::production::{hub, production};
+use crate::support::{Answer, Hub, Run, Ssm, eventually};
 
 const NEW: [&str; 7] = ["--name", "A", "--code", "GSTT", "--out-ssm-parameter", "/kit", "-v"];
 /// As long and as random as a real one.
-const TOKEN: &str = "IQoJb3JpZ2luX2VjEHoaCWV1LXdlc3QtMiJHMEUCIQDc4Yh7kq0Vd2m3N5p6Q8r9S1t2U3v4W5x6Y7z8A9b0C1";
+const TOKEN: &str =
+    "IQoJb3JpZ2luX2VjEHoaCWV1LXdlc3QtMiJHMEUCIQDc4Yh7kq0Vd2m3N5p6Q8r9S1t2U3v4W5x6Y7z8A9b0C1";
 
 fn term(run: &std::process::Child) {
     let pid = run.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
 }
 
-/// Production, with FL_KIT_SLOT_NAMES' parameter to be read: there is no slot.
-fn production(ssm: &Ssm, arguments: &[&str]) -> (Hub, Program) {
-    let mut hub = Hub::new();
+/// Production, on a hub without a slot: the configured names are read.
+fn reading_the_names(ssm: &Ssm) -> Run {
+    let mut hub = hub();
     hub.execute("DELETE FROM fl_kit_slot");
-    let program = ssm.serve(hub.program(arguments)).env("AWS_SESSION_TOKEN", TOKEN);
-    (hub, program)
+    let program = production(&hub, &["--name", "A", "--code", "GSTT", "-v"]);
+    let program = program.env("AWS_ENDPOINT_URL", ssm.url()).env("AWS_SESSION_TOKEN", TOKEN);
+    program.run().fails()
 }
 
 /// An endpoint for credentials that gives each answer when it is told to.
@@ -119,9 +122,7 @@ fn an_answer_to_a_read_that_quotes_the_session_token_is_not_repeated() {
         ("ZpZ2luX2VjE", "IQoJb3JpZ2luX2VjE"),
     ] {
         let ssm = Ssm::new().script(&[Answer::Refuse(400, code, message)]);
-        let (_hub, program) = production(&ssm, &["--name", "A", "--code", "GSTT", "-v"]);
-        let program = crate::contract::hostile_aws::as_production(program);
-        assert_quotes_nothing(&program.run().fails(), TOKEN);
+        assert_quotes_nothing(&reading_the_names(&ssm), TOKEN);
     }
     // The names themselves, where they are none.
     for names in [
@@ -132,8 +133,7 @@ fn an_answer_to_a_read_that_quotes_the_session_token_is_not_repeated() {
     ] {
         let ssm = Ssm::new();
         ssm.store("/flip/fl_kit_slot_names", &names);
-        let (_hub, program) = production(&ssm, &["--name", "A", "--code", "GSTT", "-v"]);
-        let run = as_production(program).run().fails().says("WARNING ");
+        let run = reading_the_names(&ssm).says("WARNING ");
         assert_quotes_nothing(&run, TOKEN);
         assert!(!run.stderr.contains('\u{1b}'), "{}", run.dump());
     }
