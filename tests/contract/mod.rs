@@ -1,5 +1,7 @@
 //! The contract, rule by rule.
 
+mod acknowledgement;
+mod check_kit;
 mod command_line;
 mod commit;
 mod delivery_ssm;
@@ -25,4 +27,5 @@ mod production;
 mod registration;
 mod regressions;
 mod secrets;
+mod signals;
 mod slots;
