@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::mem;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ const ACKNOWLEDGEMENT: Duration = Duration::from_secs(30);
 
 /// The descriptor itself: the standard library's `Stdout` takes a closed one for success.
 pub struct Stdout {
-    /// One write at a time, in order: one that is given up may still come to its end.
+    /// One write at a time, so that the verdict stands behind a kit whose write was given up and may
+    /// still happen.
     file: Arc<Mutex<File>>,
     /// A line may have been begun and not ended.
     torn: bool,
@@ -55,12 +57,17 @@ impl Stdout {
         let start = if mem::replace(&mut self.torn, true) { "\n" } else { "" };
         // One buffer, so that a line that fits goes out in one write.
         let line = Secret::new([start, line, "\n"].concat());
-        let file = self.file.clone();
+        let (file, given_up) = (self.file.clone(), Arc::new(AtomicBool::new(false)));
+        let over = given_up.clone();
         let written = wait::within(wait::patience(WRITE), move || {
             let mut file = file.lock().map_err(|_| io::Error::other("internal error"))?;
+            if over.load(SeqCst) {
+                return Err(io::Error::other("it was given up"));
+            }
             file.write_all(line.expose().as_bytes())?;
             if file.metadata()?.is_file() { file.sync_all() } else { Ok(()) }
         });
+        given_up.store(written.is_err(), SeqCst);
         match written {
             Ok(written) => written.map_err(undelivered)?,
             Err(Stop::Interrupted) => return Err(wait::interrupted()),
