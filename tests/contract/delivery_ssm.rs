@@ -21,7 +21,7 @@ fn the_kit_goes_into_one_secure_string_and_stdout_gets_only_its_name() {
     let mut hub = Hub::new();
     let ssm = Ssm::new();
     let run = register(&hub, &ssm).exits(0).prints("/flip/kit\n");
-    run.never_says("WARN");
+    run.never_says("WARNING");
     hub.assert_registered(&kit(&ssm));
     let requests = ssm.requests();
     assert_eq!(requests.len(), 1);
@@ -79,7 +79,7 @@ fn what_was_throttled_dropped_or_got_a_5xx_is_tried_again() {
     ] {
         let mut hub = Hub::new();
         let ssm = Ssm::new().script(answers);
-        register(&hub, &ssm).exits(0).prints("/flip/kit\n").says("WARN SSM: ").says("trying again");
+        register(&hub, &ssm).exits(0).prints("/flip/kit\n").says("WARNING SSM: ").says("trying again");
         hub.assert_registered(&kit(&ssm));
         assert_eq!(ssm.requests().len(), answers.len() + 1);
     }
@@ -253,18 +253,18 @@ fn credentials_come_from_a_profile_or_the_container_endpoint_too() {
 fn overwriting_something_with_a_metadata_only_kit_is_warned_of_and_says_how_to_read_it() {
     let hub = Hub::new();
     let ssm = Ssm::new();
-    register(&hub, &ssm).exits(0).never_says("WARN");
+    register(&hub, &ssm).exits(0).never_says("WARNING");
     let run =
         ssm.serve(hub.program(&["--name", "A", "--out-ssm-parameter", "/flip/kit"])).run().exits(0);
     run.prints("/flip/kit\n")
-        .says("WARN /flip/kit was there and is overwritten")
+        .says("WARNING /flip/kit was there and is overwritten")
         .says("can still be read as /flip/kit:1");
     let versions = ssm.versions("/flip/kit");
     assert!(versions[0].contains("trust_api_key") && !versions[1].contains("trust_api_key"));
     // A full kit may take the place of what an earlier attempt left.
     ssm.store("/other", "[]");
     let program = hub.program(&["--name", "B", "--code", "B", "--out-ssm-parameter", "/other"]);
-    ssm.serve(program).run().exits(0).never_says("WARN");
+    ssm.serve(program).run().exits(0).never_says("WARNING");
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn of_several_trusts_of_one_name_the_oldest_is_taken_with_a_warning() {
     );
     let run = hub.program(&["--name", "A"]).run();
     assert_eq!(run.metadata_only_kit()[0]["trust_id"], "00000000-0000-0000-0000-000000000003");
-    run.says("WARN 3 trusts are named \"A\"");
+    run.says("WARNING 3 trusts are named \"A\"");
 }
 
 #[test]
