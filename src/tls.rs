@@ -41,6 +41,10 @@ pub enum Authorities {
     File { variable: &'static str, path: String },
 }
 
+/// A connection, in TLS or not.
+pub trait Bytes: AsyncRead + AsyncWrite + Send {}
+impl<T: AsyncRead + AsyncWrite + Send> Bytes for T {}
+
 /// One side of a TLS conversation.
 #[derive(Clone)]
 pub struct Tls {
