@@ -160,7 +160,10 @@ fn weak_modes_sockets_and_missing_settings_are_refused() {
         .env("HOME", "/nonexistent")
         .run()
         .fails();
-    run.says("cannot sign the login to the hub: no AWS credentials (environment: ");
+    // The secret key alone is none.
+    run.says("cannot sign the login to the hub: no AWS credentials (no variables, no profile and no container endpoint are set");
+    let run = production(&hub, &NEW).without("AWS_SECRET_ACCESS_KEY").run().fails();
+    run.says("no AWS credentials (AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY)");
     hub.assert_untouched();
 }
 
@@ -195,7 +198,9 @@ fn a_certificate_a_host_name_or_a_file_that_is_wrong_is_named_with_what_to_set()
         .env("SSL_CERT_FILE", "/none")
         .env("SSL_CERT_DIR", "/none")
         .run();
-    run.fails().says("certificate verify failed").says("install the system's CA bundle");
+    run.fails()
+        .says("SSL_CERT_FILE \"/none\" cannot be used: No such file or directory")
+        .says("install the system's CA bundle");
     assert!(tokens(relay.port()).is_empty(), "a token was sent to a server that was not verified");
     hub.assert_untouched();
 }
@@ -213,6 +218,12 @@ fn the_other_modes_have_libpqs_meanings() {
     };
     assert_eq!(run("verify-ca", "127.0.0.1", "ca.crt"), Some(0));
     assert_eq!(run("verify-ca", "localhost", "other.crt"), Some(1));
+    // With the system's authorities the certificate of any host would do.
+    let program = production(&hub, &["--name", "B", "--code", "B"]).env("PGSSLMODE", "verify-ca");
+    let refused = program.without("PGSSLROOTCERT").run().fails();
+    refused
+        .says("PGSSLMODE is verify-ca, and PGSSLROOTCERT names no file")
+        .says("next: correct PGSSLROOTCERT and run again");
     assert_eq!(run("require", "127.0.0.1", ""), Some(0));
     assert_eq!(run("require", "127.0.0.1", "ca.crt"), Some(0));
     assert_eq!(run("require", "127.0.0.1", "other.crt"), Some(1));
@@ -247,7 +258,7 @@ fn a_server_without_tls_gets_no_token_in_any_mode() {
         program
             .run()
             .fails()
-            .says("server does not support TLS")
+            .says("the server does not support TLS")
             .says("next: turn on TLS at the hub's database");
     }
     // The request for TLS, and nothing after it.
@@ -288,7 +299,8 @@ fn slot_names_that_cannot_be_read_from_ssm_are_logged_with_what_to_run_and_count
             .run()
             .fails()
             .says("no free FL kit slot: all are taken");
-        let run = run.says("WARNING no slot names from the SSM parameter /flip/fl_kit_slot_names: ");
+        let run =
+            run.says("WARNING no slot names from the SSM parameter /flip/fl_kit_slot_names: ");
         run.says("add their slot names to the SSM parameter /flip/fl_kit_slot_names")
     };
     fails(Ssm::new())

@@ -108,7 +108,7 @@ fn a_verdict_that_overwrites_something_says_how_to_read_it() {
     ssm.serve(hub.program(&TO_SSM)).run().exits(0);
     let run = ssm.serve(hub.program(&TO_SSM)).env("DB_PORT", "1").run().exits(1).prints("/k\n");
     run.says(
-        "WARNING /k was there and is overwritten by []; the earlier version can still be read as /k:1",
+        "WARNING /k was there and is overwritten; the earlier version can still be read as /k:1",
     );
 }
 
