@@ -1,6 +1,10 @@
 //! README, "Delivery": the commit's outcome is asked for, not assumed.
 
-use crate::support::relay::{Later, Strike::Cut, When::*};
+use crate::support::relay::{
+    Later,
+    Strike::{Cut, Hold},
+    When::*,
+};
 use crate::support::{Hub, Relay, Ssm};
 
 const NEW: [&str; 4] = ["--name", "A", "--code", "GSTT"];
@@ -79,6 +83,24 @@ fn without_an_answer_the_kit_is_left_in_place_and_the_operator_is_told_how_to_fi
             hub.assert_untouched();
         }
     }
+}
+
+/// Something hides it, or somebody has deleted it.
+#[test]
+fn a_committed_trust_whose_row_cannot_be_seen_is_an_unknown_outcome() {
+    let mut hub = Hub::new();
+    let mut other = hub.session();
+    let relay = Relay::new().strike(After("COMMIT"), Cut).strike(Before("pg_is_in_recovery"), Hold);
+    let (run, struck) = relay.run(hub.program(&NEW), |_| {
+        let hide = "ALTER TABLE trust RENAME TO trusts; CREATE VIEW trust AS SELECT * FROM trusts WHERE false";
+        other.batch_execute(hide).unwrap();
+        relay.release();
+    });
+    assert!(struck, "{}", run.dump());
+    other.batch_execute("DROP VIEW trust; ALTER TABLE trusts RENAME TO trust").unwrap();
+    let run = run.exits(1).says("then its transaction is committed, and its row not seen");
+    let run = run.says("left in place").never_says("nothing was registered");
+    hub.assert_registered(&serde_json::from_str(&run.stdout).unwrap());
 }
 
 #[test]
