@@ -115,7 +115,8 @@ impl Delivery {
         };
         let (delivered, doubt) = (parameter.ours || parameter.doubt, parameter.doubt);
         let name = &parameter.name.to_string();
-        let next = format!("{name} may come to hold a kit that was never registered: delete it");
+        let may = if doubt { "may come to hold" } else { "may hold" };
+        let next = format!("{name} {may} a kit that was never registered: delete it");
         match parameter.put(&Secret::new(EMPTY.to_owned())) {
             Err(failure) if delivered => Err(Failure { next, ..failure }),
             Ok(()) if doubt => Err(Failure::new(
