@@ -40,7 +40,7 @@ fn version_goes_to_stdout_and_works_without_any_environment() {
 #[test]
 fn help_that_cannot_be_printed_is_an_error() {
     let run = Program::new(&["--help"]).run_in_shell(">/dev/full").exits(1);
-    run.says("ERROR cannot print to stdout: No space left on device");
+    run.says("ERROR cannot deliver to stdout: No space left on device");
 }
 
 #[test]

@@ -79,7 +79,11 @@ fn what_was_throttled_dropped_or_got_a_5xx_is_tried_again() {
     ] {
         let mut hub = Hub::new();
         let ssm = Ssm::new().script(answers);
-        register(&hub, &ssm).exits(0).prints("/flip/kit\n").says("WARN SSM: ").says("trying again");
+        register(&hub, &ssm)
+            .exits(0)
+            .prints("/flip/kit\n")
+            .says("WARNING SSM: ")
+            .says("trying again");
         hub.assert_registered(&kit(&ssm));
         assert_eq!(ssm.requests().len(), answers.len() + 1);
     }
@@ -153,7 +157,7 @@ fn an_endpoint_that_is_unreachable_or_not_ssm_registers_nothing() {
 fn all_attempts_together_end_within_thirty_seconds() {
     let mut hub = Hub::new();
     let ssm = Ssm::new().script(&[Answer::Hang, Answer::Hang, Answer::Hang]);
-    let run = register(&hub, &ssm).exits(1).prints("/flip/kit\n").within(35);
+    let run = register(&hub, &ssm).exits(1).prints("").within(35);
     run.says("cannot put /flip/kit into SSM: no answer within");
     assert_eq!(ssm.latest("/flip/kit").unwrap(), "[]");
     hub.assert_untouched();
@@ -257,14 +261,14 @@ fn overwriting_something_with_a_metadata_only_kit_is_warned_of_and_says_how_to_r
     let run =
         ssm.serve(hub.program(&["--name", "A", "--out-ssm-parameter", "/flip/kit"])).run().exits(0);
     run.prints("/flip/kit\n")
-        .says("WARN /flip/kit was there and is overwritten")
+        .says("WARNING /flip/kit was there and is overwritten")
         .says("can still be read as /flip/kit:1");
     let versions = ssm.versions("/flip/kit");
     assert!(versions[0].contains("trust_api_key") && !versions[1].contains("trust_api_key"));
-    // A full kit may take the place of what an earlier attempt left.
+    // A full kit does not go unnoticed either.
     ssm.store("/other", "[]");
     let program = hub.program(&["--name", "B", "--code", "B", "--out-ssm-parameter", "/other"]);
-    ssm.serve(program).run().exits(0).never_says("WARN");
+    ssm.serve(program).run().exits(0).says("WARNING /other was there and is overwritten");
 }
 
 #[test]
@@ -316,16 +320,28 @@ fn the_own_endpoint_of_ssm_goes_before_the_common_one_and_may_end_with_a_slash()
 
 #[test]
 fn a_receipt_that_cannot_be_printed_says_that_the_kit_is_safe() {
-    for (redirection, why) in
-        [(">/dev/full", "No space left on device"), (">&-", "closed or leads to /dev/null")]
-    {
-        let mut hub = Hub::new();
+    let mut hub = Hub::new();
+    let ssm = Ssm::new();
+    let (_, nobody_reads) = std::io::pipe().unwrap();
+    let run = ssm.serve(hub.program(&NEW)).stdout(nobody_reads).run().exits(1);
+    let run = run.says("Broken pipe").never_says("nothing was registered");
+    run.says("the trust is registered and its kit is safe in /flip/kit")
+        .says("next: read the kit there");
+    hub.assert_registered(&kit(&ssm));
+    assert_eq!(ssm.versions("/flip/kit").len(), 1);
+}
+
+#[test]
+fn a_stdout_that_takes_no_receipt_is_refused_before_anything_is_put() {
+    let mut hub = Hub::new();
+    for redirection in [">&-", ">/dev/null", ">/dev/full"] {
         let ssm = Ssm::new();
         let run = ssm.serve(hub.program(&NEW)).run_in_shell(redirection).exits(1);
-        let run = run.says(why).says("the trust is registered and its kit is safe in /flip/kit");
-        run.says("next: read the kit from /flip/kit").never_says("nothing was registered");
-        hub.assert_registered(&kit(&ssm));
-        assert_eq!(ssm.versions("/flip/kit").len(), 1);
+        run.says("closed, or leads to /dev/null or another device")
+            .says("nothing was registered")
+            .says("the verdict [] could not be left");
+        assert!(ssm.requests().is_empty());
+        hub.assert_untouched();
     }
 }
 

@@ -100,13 +100,14 @@ fn the_static_binary_does_everything_in_an_empty_root() {
     let (code, stdout, stderr) = register("A", &env);
     assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
     assert!(
-        stderr.contains("certificate verify failed")
+        stderr.contains("this machine has no CA bundle to verify a certificate with")
             && stderr.contains("install the system's CA bundle"),
         "{stderr}"
     );
     assert!(
-        stderr.contains("check the CA bundle (SSL_CERT_FILE) and the endpoint's certificate")
-            && !stderr.contains("internal error"),
+        stderr.contains(
+            "check the authorities (AWS_CA_BUNDLE, SSL_CERT_FILE) and the endpoint's certificate"
+        ) && !stderr.contains("internal error"),
         "{stderr}"
     );
 }

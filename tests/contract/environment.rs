@@ -32,7 +32,7 @@ fn a_variable_that_is_missing_or_invalid_fails_and_is_named_with_its_value() {
     ] {
         let run = hub.program(&register).env(variable, value).run().fails();
         run.says(&format!("ERROR {variable} is \"{value}\", not "))
-            .says(&format!("next: set {variable}"));
+            .says(&format!("next: correct {variable}"));
     }
     hub.assert_untouched();
 }
@@ -90,9 +90,14 @@ fn a_host_that_is_a_path_is_a_socket_directory_and_needs_no_tls() {
 #[test]
 fn tls_that_is_required_of_a_server_without_it_fails() {
     let mut hub = Hub::new();
-    for mode in ["require", "verify-ca", "verify-full"] {
+    let without = "the server does not support TLS";
+    for (mode, says) in [
+        ("require", without),
+        ("verify-ca", "PGSSLMODE is verify-ca, and PGSSLROOTCERT names no file"),
+        ("verify-full", without),
+    ] {
         let run = hub.program(&["--name", "A", "--code", "A"]).env("PGSSLMODE", mode).run().fails();
-        run.says("server does not support TLS");
+        run.says(says);
     }
     hub.assert_untouched();
     for mode in ["disable", "prefer", ""] {

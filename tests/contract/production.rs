@@ -288,7 +288,8 @@ fn slot_names_that_cannot_be_read_from_ssm_are_logged_with_what_to_run_and_count
             .run()
             .fails()
             .says("no free FL kit slot: all are taken");
-        let run = run.says("WARN no slot names from the SSM parameter /flip/fl_kit_slot_names: ");
+        let run =
+            run.says("WARNING no slot names from the SSM parameter /flip/fl_kit_slot_names: ");
         run.says("add their slot names to the SSM parameter /flip/fl_kit_slot_names")
     };
     fails(Ssm::new())

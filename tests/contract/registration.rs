@@ -98,7 +98,7 @@ fn of_several_trusts_of_one_name_the_oldest_is_taken_with_a_warning() {
     );
     let run = hub.program(&["--name", "A"]).run();
     assert_eq!(run.metadata_only_kit()[0]["trust_id"], "00000000-0000-0000-0000-000000000003");
-    run.says("WARN 3 trusts are named \"A\"");
+    run.says("WARNING 3 trusts are named \"A\"");
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn another_unique_index_that_refuses_the_trust_is_reported_as_such() {
     hub.execute("CREATE UNIQUE INDEX ON trust (code); CREATE UNIQUE INDEX ON trust (lower(name))");
     hub.program(&NEW).run().full_kit();
     for other in [["--name", "B", "--code", "GSTT"], ["--name", "a", "--code", "X"]] {
-        hub.program(&other).run().fails().says("a unique index refuses the trust");
+        hub.program(&other).run().fails().says("or a unique index that refuses the row");
     }
     assert_eq!(hub.count("trust"), 1);
     assert_eq!(hub.count("fl_kit_slot WHERE assigned_to_trust_id IS NOT NULL"), 1);

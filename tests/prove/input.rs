@@ -371,7 +371,7 @@ fn fails(base: &[&str], words: &Words) -> Result<(), String> {
         false => "[]\n",
     };
     agree((run.status.code(), run.stdout.as_str()), (Some(1), verdict), &run)?;
-    const LEVELS: [&str; 4] = ["ERROR", "WARN", "INFO", "DEBUG"];
+    const LEVELS: [&str; 4] = ["ERROR", "WARNING", "INFO", "DEBUG"];
     let plain = |line: &str| {
         LEVELS.contains(&line.split(' ').next().unwrap()) && !line.contains(char::is_control)
     };
@@ -446,7 +446,7 @@ fn slot_names_get_the_numbers_that_postgresql_itself_makes_of_them() {
             ));
             assert_eq!(differ, None, "only in {left}, {of}");
         }
-        let said = run.stderr.lines().filter(|line| line.starts_with("WARN slot name ")).count();
+        let said = run.stderr.lines().filter(|line| line.starts_with("WARNING slot name ")).count();
         assert_eq!(said, all - usable, "left out, {of}{}", run.dump());
         hub.assert_registered(&kit);
         let lower = "usable JOIN fl_kit_slot AS claimed ON assigned_at IS NOT NULL AND
