@@ -97,7 +97,7 @@ fn a_dead_kit_that_cannot_be_taken_back_is_named() {
         Ssm::new().script(&[Answer::Store, Answer::Refuse(400, "AccessDeniedException", "no")]);
     let run = ssm.serve(hub.program(&TO_SSM)).run().exits(1).prints("");
     run.says("cannot leave [] as the verdict either: ")
-        .says("/k may come to hold a kit that was never registered: delete it");
+        .says("/k may hold a kit that was never registered: delete it");
 }
 
 /// A good kit that nobody had read yet was overwritten by `[]` without a word.
