@@ -62,7 +62,7 @@ fn no_secret_reaches_stderr_when_ssm_quotes_the_kit() {
     let sent = ssm.requests()[0].1["Value"].as_str().unwrap().to_owned();
     assert!(sent.contains("trust_api_key"));
     assert_no_secret(&run, &[sent]);
-    run.says("AWS refused: its answer is withheld, for it quotes a secret");
+    run.says("ValidationException (HTTP 400, request req-400): the message is withheld, for it may quote a secret");
 }
 
 #[test]
