@@ -137,7 +137,7 @@ impl Parameter {
         let name = &self.name;
         debug!("put version {version} of {name}");
         if !self.ours && version > 1 {
-            let or = if put.doubt { " or before" } else { "" };
+            let or = if self.doubt || put.doubt { " or before" } else { "" };
             warn!(
                 "{name} was there and is overwritten; the earlier version can still be read as \
                  {name}:{}{or}",

@@ -1,5 +1,7 @@
 //! The contract, rule by rule.
 
+mod acknowledgement;
+mod check_kit;
 mod command_line;
 mod commit;
 mod delivery_ssm;
@@ -15,6 +17,8 @@ mod env_files;
 mod environment;
 mod frozen;
 mod hand_over;
+mod hostile_aws;
+mod hostile_hub;
 mod limits;
 mod makefile;
 mod poolers;
@@ -23,4 +27,5 @@ mod production;
 mod registration;
 mod regressions;
 mod secrets;
+mod signals;
 mod slots;

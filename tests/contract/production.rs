@@ -74,8 +74,13 @@ fn directory_server() -> u16 {
     port
 }
 
+/// A hub that is reached over verified TLS.
+pub fn hub() -> Hub {
+    Hub::on(&TLS.cluster)
+}
+
 /// The program in production mode, with everything right.
-fn production(hub: &Hub, arguments: &[&str]) -> Program {
+pub fn production(hub: &Hub, arguments: &[&str]) -> Program {
     let program = hub.program(arguments).without("POSTGRES_PASSWORD").env("ENV", "production");
     program
         .env("DB_HOST", "localhost")
