@@ -74,7 +74,7 @@ static: build
 
 $(PROGRAM): Cargo.toml Cargo.lock deploy/dev/cargo.sh doc/help.txt $(wildcard src/* sql/*)
 	@deploy/dev/need.sh build $(NEED) >/dev/null
-	@$(call step,$(or $(STEP),2),cargo build --release --locked, the static program (about 4 minutes))
+	@$(call step,$(or $(STEP),2),cargo build --release --locked: the static program (about 4 minutes))
 	@$(CARGO) build --release --locked
 	@mkdir -p $(@D) && cp target/$(HOST_TARGET)/release/register-trust $@.new && mv $@.new $@
 
