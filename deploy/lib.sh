@@ -4,9 +4,9 @@
 # A person's own shell must not change what these scripts read, print or start. A file that is opened
 # while 0, 1 or 2 is closed would become one of them.
 unset CDPATH BASH_ENV GREP_OPTIONS POSIXLY_CORRECT
+{ : >&2; } || exec 2>/dev/null
 { : <&0; } 2>/dev/null || exec </dev/null
 { : >&1; } 2>/dev/null || exec >/dev/null
-{ : >&2; } 2>/dev/null || exec 2>/dev/null
 
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "ERROR $*"; exit 1; }

@@ -80,10 +80,18 @@ if [ "$(id -u)" = 0 ]; then
 fi
 
 # The process of this very folder's server; a number that was left behind may be anybody's by now.
+# Another group than the server's may not look at where it works, but while the lock is held there is
+# a server, and its port was chosen by chance.
 server_pid() {
-    local pid
-    pid=$(server head -n 1 data/postmaster.pid 2>/dev/null) || return
-    [[ $pid =~ ^[0-9]+$ ]] && server test "/proc/$pid/cwd" -ef data && echo "$pid"
+    local file pid port
+    file=$(server head -n 4 data/postmaster.pid 2>/dev/null) || return
+    pid=${file%%$'\n'*} port=${file##*$'\n'}
+    [[ $pid =~ ^[0-9]+$ && $port =~ ^[0-9]+$ ]] || return
+    server test "/proc/$pid/cwd" -ef data || {
+        ! flock -n "$dir/running" true 2>/dev/null &&
+            tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q "/postgres -D data -p $port "
+    } || return
+    echo "$pid"
 }
 
 make_home() {
@@ -161,17 +169,18 @@ start() {
 stop() { # signal: INT ends it cleanly, QUIT at once
     local pid n
     [ -d "$home" ] || return 0
-    exec 8>>"$dir/running"
     if pid=$(server_pid); then
         # shellcheck disable=SC2016
-        server sh -c 'kill -s "$0" "$1"' "$1" "$pid" 8>&-
+        server sh -c 'kill -s "$0" "$1"' "$1" "$pid"
         for ((n = 0; n < 600; n++)); do
-            server_pid 8>&- >/dev/null || break
+            server_pid >/dev/null || break
             sleep 0.1
         done
+        [ "$n" -lt 600 ] || fail "the development hub in $dir does not stop (process $pid)"
     fi
-    flock -w 20 8 || fail "the development hub in $dir does not stop${pid:+ (process $pid)}; it may run in another container"
-    ! pid=$(server_pid) || fail "the development hub in $dir does not stop (process $pid)"
+    # Its last process, too; or one that cannot be seen from here.
+    exec 8>>"$dir/running"
+    flock -w 20 8 || fail "the development hub in $dir does not stop: its server runs where it cannot be reached from here, in another container perhaps"
     exec 8>&-
 }
 

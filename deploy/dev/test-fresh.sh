@@ -83,6 +83,11 @@ as() { # user command...: in the root $root, from the user's checkout
         ${machine[0]+"${machine[@]}"} setpriv --reuid "$user" --regid "$user" --init-groups \
         sh -c 'cd ~ && [ ! -d register-trust ] || cd register-trust; exec "$@"' sh "$@" </dev/null
 }
+no_server() { # why there is none
+    local left
+    left=$(grep -lx 'postgres\|pgbouncer' /proc/[0-9]*/comm) || return 0
+    fail "$1, and still there is $(tr '\0' ' ' <"${left%%comm*}cmdline")"
+}
 two_commands() { # who
     local n
     timed "$1: make register-trust-1, first" as "$1" make register-trust-1
@@ -93,14 +98,14 @@ two_commands() { # who
     done
     timed "$1: make register-trust-1, after it all" as "$1" make register-trust-1
     timed "$1: make hub-stop" as "$1" make hub-stop
-    ! as root pgrep -a 'postgres|pgbouncer' || fail "hub-stop left a server, or an installation started one"
+    no_server "hub-stop ended the only server"
     [ -z "$(ls -A "$root"/etc/postgresql/* 2>/dev/null)" ] || fail "Debian's own cluster was made"
     timed "$1: make register-trust-1, a hub that was stopped" as "$1" make register-trust-1
     timed "$1: make clean" as "$1" make clean
-    ! as root pgrep -a 'postgres|pgbouncer' || fail "clean left a server"
+    no_server "clean ended it"
     as "$1" test ! -e .hub || fail "clean left .hub"
     [ -z "$(ls -A "$root/var/tmp")" ] || fail "clean left $(ls -A "$root/var/tmp") in /var/tmp"
-    [ ! -e "$root/usr/sbin/policy-rc.d" ] && [ -z "$(ls "$root/etc/postgresql-common/createcluster.d" 2>/dev/null)" ] ||
+    [ -z "$(ls -d "$root/usr/sbin/policy-rc.d" "$root/etc/postgresql-common/createcluster.d" 2>/dev/null)" ] ||
         fail "the installation left its guards"
 }
 

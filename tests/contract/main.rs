@@ -17,6 +17,7 @@ mod ecs;
 mod empty_root;
 mod end_to_end;
 mod environment;
+mod fresh;
 mod frozen;
 mod limits;
 mod makefile;

@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod hub;
+pub mod not_run;
 pub mod proxy;
 pub mod run;
 pub mod ssm;
