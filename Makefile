@@ -144,11 +144,12 @@ test: build lint ## everything, against a real PostgreSQL; PG=DIR: against that 
 
 bless: build ## write tests/frozen anew: read the diff as an operator would
 	@deploy/dev/need.sh build postgres >/dev/null
-	@BLESS=1 $(CARGO) test --release --locked --test contract frozen
+	@BLESS=1 $(CARGO) test --release --locked --test all contract::frozen
 
 prove: ## the storms alone, at any size: make prove KILLS=5000 RUNS=200 CASES=50000
 	@deploy/dev/need.sh build postgres tests >/dev/null
-	@$(CARGO) test --release --locked --test prove -- --nocapture --test-threads=4 --skip doubt::
+	@$(CARGO) test --release --locked --test all prove:: -- \
+	    --nocapture --test-threads=4 --skip doubt::
 
 bench: ## measure; the table is in the README
 	@deploy/dev/need.sh build postgres >/dev/null

@@ -1,6 +1,6 @@
--- A look that claimed nothing gives back its row locks, before anything is waited for.
+-- A claim that got no slot gives back its row locks, before anything is waited for.
 --
--- A slot that was free in the look's snapshot and taken when the look came to lock it stays
+-- A slot that was free in the claim's snapshot and taken when the claim came to lock it stays
 -- locked by it (SELECT's "The Locking Clause"). Whoever holds such locks and waits for another
 -- slot can stand in a circle with others: a deadlock.
-ROLLBACK TO SAVEPOINT look;
+ROLLBACK TO SAVEPOINT claim;

@@ -1,74 +1,54 @@
--- Find the trust or register it, in one statement. Always gives one row:
---   trust_id               null if it was neither found nor registered
---   namesakes              how many trusts of that name were there: 0 if it is new
---   xact_id                the transaction that registers it, if it is new
---   slot_name/slot_number  the slot that it has or gets
---   slot_free              whether a slot could be claimed; if so and there is no trust,
---                          a unique index refused the row
+-- Claim the lowest free slot, insert the trust and the audit row: one statement, all or nothing.
+-- Gives one row if it wrote all three, and says whether the hub kept them as they were given:
+--   xact_id                the transaction that registers it, not committed yet
+--   trust_kept             the trust's row has this id, name and hash; null or false: it has not
+--   slot_name/slot_number  the claimed slot; null: the hub did not keep the claim
+-- No row: look.sql tells why.
+--
+-- The statement itself is an INSERT, and nothing hides below a SELECT, so that the hub's auditing
+-- sees it (log_statement = 'mod', pgaudit.log = 'write').
 --
 -- By hand in psql, behind open.sql:
 --   \set register `cat sql/register.sql`
---   PREPARE register (text, text, text, text, boolean) AS :register
---   EXECUTE register ('St Thomas', 'GSTT', NULL, '<SHA-256 of the key>', true);
+--   PREPARE register (text, text, text, text, text) AS :register
+--   EXECUTE register (:'trust_id', 'St Thomas', 'GSTT', NULL, '<SHA-256 of the key>');
 --
--- $1 name, $2 code, $3 region or null, $4 SHA-256 of the API key in hex,
--- $5 whether an unknown trust may be registered (false: look only)
+-- $1 id, $2 name, $3 code, $4 region or null, $5 SHA-256 of the API key in hex
 WITH
--- The oldest of that name: older hubs allowed several.
-existing AS (
-    SELECT id, count(*) OVER () AS namesakes
-      FROM trust
-     WHERE name = $1
-     ORDER BY created_at, id
-     LIMIT 1
-),
--- The lowest free slot that no other registration is about to take.
+-- The lowest free slot that no other registration is about to take; none if the trust exists, or
+-- if this statement does not run inside the transaction that open.sql opened.
 free_slot AS (
     SELECT slot_name
       FROM fl_kit_slot
      WHERE assigned_to_trust_id IS NULL
-       AND $5
-       AND NOT EXISTS (SELECT FROM existing)
+       AND NOT EXISTS (SELECT FROM trust WHERE name = $2)
+       AND current_setting('register_trust.trust_id', true) = $1
      ORDER BY slot_number, slot_name
      LIMIT 1
        FOR UPDATE SKIP LOCKED
 ),
--- Only with a slot at hand. On a hub whose names are unique the web API may have inserted
--- this one since the snapshot; then nothing is inserted, and the next look finds it.
+-- Only with a slot at hand; the setting tells look.sql that there was one. On a hub whose names
+-- are unique the web API may have inserted this one since the snapshot; then nothing is inserted.
 registered AS (
     INSERT INTO trust (id, name, code, region, api_key_hash, created_at)
-    SELECT gen_random_uuid(), $1, $2, $3, $4, now()
+    SELECT $1::uuid, $2, $3, $4, $5, now()
       FROM free_slot
+     WHERE set_config('register_trust.slot', slot_name, true) IS NOT NULL
         ON CONFLICT DO NOTHING
- RETURNING id, name, pg_current_xact_id()::text::bigint AS xact_id
+ RETURNING id, name, api_key_hash
 ),
 claimed AS (
     UPDATE fl_kit_slot
        SET assigned_to_trust_id = registered.id, assigned_at = now()
       FROM registered, free_slot
      WHERE fl_kit_slot.slot_name = free_slot.slot_name
- RETURNING fl_kit_slot.slot_name, fl_kit_slot.slot_number
-),
--- No user: the deploy tooling registers, not a person signed in to the hub.
-audited AS (
-    INSERT INTO trusts_audit (id, trust_id, trust_name, action, audit_date)
-    SELECT gen_random_uuid(), registered.id, registered.name, 'REGISTERED', now()
-      FROM registered
-),
-assigned AS (
-    SELECT slot_name, slot_number
-      FROM fl_kit_slot
-     WHERE assigned_to_trust_id = (SELECT id FROM existing)
-     ORDER BY slot_number, slot_name
-     LIMIT 1
+ RETURNING fl_kit_slot.slot_name, fl_kit_slot.slot_number, fl_kit_slot.assigned_to_trust_id
 )
-SELECT coalesce(existing.id, registered.id)::text AS trust_id,
-       coalesce(existing.namesakes, 0)            AS namesakes,
-       registered.xact_id                         AS xact_id,
-       slot.slot_name                             AS slot_name,
-       slot.slot_number                           AS slot_number,
-       EXISTS (SELECT FROM free_slot)             AS slot_free
-  FROM (VALUES (true)) AS always
-  LEFT JOIN existing ON true
-  LEFT JOIN registered ON true
-  LEFT JOIN (SELECT * FROM claimed UNION ALL SELECT * FROM assigned) AS slot ON true;
+-- No user: the deploy tooling registers, not a person signed in to the hub.
+INSERT INTO trusts_audit (id, trust_id, trust_name, action, audit_date)
+SELECT gen_random_uuid(), registered.id, registered.name, 'REGISTERED', now()
+  FROM registered
+RETURNING pg_current_xact_id()::text::bigint AS xact_id,
+          (SELECT (id, name, api_key_hash) = ($1::uuid, $2, $5) FROM registered) AS trust_kept,
+          (SELECT slot_name FROM claimed WHERE assigned_to_trust_id = $1::uuid) AS slot_name,
+          (SELECT slot_number FROM claimed WHERE assigned_to_trust_id = $1::uuid) AS slot_number;

@@ -1,4 +1,5 @@
--- Whether a trust is registered: asked on a new connection once its transaction is over.
+-- Whether a trust is registered: asked on a new connection, of the primary (in_recovery.sql), after
+-- its transaction (confirm.sql).
 --
 -- The transaction's number (confirm.sql) is not enough then. A server that crashed gives out
 -- numbers again that had not reached its disk: the answer may be somebody else's.

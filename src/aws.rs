@@ -22,6 +22,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::aws_error::AwsError;
 use crate::error::Failure;
 use crate::secret::Secret;
+use crate::wait::{self, Stop};
 
 /// Longest wait for one attempt, credentials included; and for all attempts of one call.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -36,6 +37,7 @@ const LONGEST_VALUE: usize = 4096;
 const DESCRIPTION: &str = "Ephemeral trust-kit hand-off, to be deleted after reading";
 
 /// AWS in one region.
+#[derive(Clone)]
 pub struct Aws {
     /// The region's name.
     pub region: String,
@@ -46,25 +48,26 @@ pub struct Aws {
 }
 
 /// What a put left behind.
-pub struct Stored {
+pub struct Put {
     /// The parameter's version: 1 if nothing was there before.
-    pub version: i64,
-    /// Attempts before the last one may have been stored, too.
-    pub retried: bool,
+    pub version: Result<i64, Failure>,
+    /// An attempt got no answer: it may have been stored, or may be stored later.
+    pub doubt: bool,
 }
 
 impl Aws {
     /// Writes the value as a `SecureString` under the account's default key, over whatever is
     /// there.
     /// Errors: a value that is too long is not sent. After any other error it may have been stored.
-    pub fn put(&self, name: &str, value: &Secret) -> Result<Stored, Failure> {
+    pub fn put(&self, name: &str, value: &Secret) -> Put {
         let length = value.expose().len();
         if length > LONGEST_VALUE {
             let what = format!(
                 "the kit has {length} characters, an SSM parameter holds {LONGEST_VALUE}; it was \
                  not sent"
             );
-            return Err(Failure::new(what, "shorten the hub-shared values, and run again"));
+            let failure = Failure::new(what, "shorten the hub-shared values, and run again");
+            return Put { version: Err(failure), doubt: false };
         }
         let mut request = PutParameterRequest {
             name: name.to_owned(),
@@ -74,22 +77,26 @@ impl Aws {
             description: Some(DESCRIPTION.to_owned()),
             ..PutParameterRequest::default()
         };
-        let answer = self.call::<PutParameterResult>("AmazonSSM.PutParameter", &request);
+        let (answer, mut doubt) =
+            self.call::<PutParameterResult>("AmazonSSM.PutParameter", &request);
         request.value.zeroize();
         // Without a version nothing says that it was stored.
-        let stored = answer.and_then(|(answer, retried)| match answer.version {
-            Some(version) if version > 0 => Ok(Stored { version, retried }),
+        let version = answer.and_then(|answer| match answer.version {
+            Some(version) if version > 0 => Ok(version),
             _ => Err(AwsError::not_ssm()),
         });
+        doubt |= version.as_ref().is_err_and(|error| error.unanswered);
         let step = format!("put {name} into SSM");
-        stored.map_err(|error| error.withholding(value).into_failure().during(&step))
+        let version =
+            version.map_err(|error| error.withholding(value).into_failure().during(&step));
+        Put { version, doubt }
     }
 
     /// The text of a parameter, decrypted if it is encrypted.
     pub fn get(&self, name: &str) -> Result<String, Failure> {
         let request = GetParameterRequest { name: name.to_owned(), with_decryption: Some(true) };
         let answer = self.call::<GetParameterResult>("AmazonSSM.GetParameter", &request);
-        let value = answer.and_then(|(answer, _)| {
+        let value = answer.0.and_then(|answer| {
             answer.parameter.and_then(|it| it.value).ok_or_else(AwsError::not_ssm)
         });
         value.map_err(AwsError::into_failure)
@@ -111,38 +118,56 @@ impl Aws {
         Ok(Secret::new(url.expose().trim_start_matches("https://").to_owned()))
     }
 
-    /// One API call with all its attempts, and whether there was more than one.
+    /// One API call with all its attempts, and whether one of them got no answer.
     fn call<T: DeserializeOwned>(
         &self,
         target: &str,
         request: &impl Serialize,
-    ) -> Result<(T, bool), AwsError> {
+    ) -> (Result<T, AwsError>, bool) {
         // A buffer that need not grow: growing leaves unwiped copies behind.
         let mut body = Zeroizing::new(Vec::with_capacity(4 * LONGEST_VALUE));
         // Strings into memory: nothing can fail, and SSM would refuse what is cut short.
         let _ = serde_json::to_writer(&mut *body, request);
-        let mut retried = false;
-        let answer = block_on(async {
-            let deadline = Instant::now() + ALL_ATTEMPTS;
-            let mut pauses = PAUSES.into_iter().map(Duration::from_millis);
-            loop {
-                let limit = ATTEMPT.min(deadline - Instant::now());
-                let error = match within(limit, self.attempt(target, &body)).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(error) => error,
-                };
-                match pauses.next() {
-                    Some(pause) if error.transient && Instant::now() + pause < deadline => {
-                        warn!("SSM: {}; trying again in {} ms", error.kind, pause.as_millis());
-                        retried = true;
-                        sleep(pause).await;
-                    }
-                    _ => return Err(error),
+        let (aws, target) = (self.clone(), target.to_owned());
+        let limit = wait::patience(ALL_ATTEMPTS);
+        let called = wait::within(limit + METADATA, move || {
+            let mut unanswered = false;
+            let answer = block_on(aws.attempts(&target, &body, limit, &mut unanswered));
+            (answer, unanswered)
+        });
+        let (answer, unanswered) = called.unwrap_or_else(|stop| match stop {
+            Stop::Interrupted => (Err(AwsError::interrupted()), true),
+            Stop::Late(_) | Stop::Broken(_) => (Err(AwsError::not_ssm()), true),
+        });
+        let answer = answer
+            .and_then(|answer| serde_json::from_slice(&answer).map_err(|_| AwsError::not_ssm()));
+        (answer, unanswered)
+    }
+
+    async fn attempts(
+        &self,
+        target: &str,
+        body: &[u8],
+        limit: Duration,
+        unanswered: &mut bool,
+    ) -> Result<Vec<u8>, AwsError> {
+        let deadline = Instant::now() + limit;
+        let mut pauses = PAUSES.into_iter().map(Duration::from_millis);
+        loop {
+            let limit = ATTEMPT.min(deadline - Instant::now());
+            let error = match within(limit, self.attempt(target, body)).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            *unanswered |= error.unanswered;
+            match pauses.next() {
+                Some(pause) if error.transient && Instant::now() + pause < deadline => {
+                    warn!("SSM: {}; trying again in {} ms", error.kind, pause.as_millis());
+                    sleep(pause).await;
                 }
+                _ => return Err(error),
             }
-        })?;
-        let answer = serde_json::from_slice(&answer).map_err(|_| AwsError::not_ssm())?;
-        Ok((answer, retried))
+        }
     }
 
     async fn attempt(&self, target: &str, body: &[u8]) -> Result<Vec<u8>, AwsError> {

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::error::{Failure, one_line};
 use crate::secret::Secret;
+use crate::wait;
 
 /// A call that failed.
 pub struct AwsError {
@@ -17,17 +18,25 @@ pub struct AwsError {
     pub next: &'static str,
     /// Worth another attempt.
     pub transient: bool,
+    /// The request may have been carried out, or may be carried out later.
+    pub unanswered: bool,
 }
 
 impl AwsError {
     fn ours(kind: &str, next: &'static str, transient: bool) -> AwsError {
-        AwsError { kind: one_line(kind), message: String::new(), next, transient }
+        AwsError {
+            kind: one_line(kind),
+            message: String::new(),
+            next,
+            transient,
+            unanswered: false,
+        }
     }
 
     /// An answer, but none that SSM gives.
     pub fn not_ssm() -> AwsError {
         let next = "check AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_SSM, and run again";
-        AwsError::ours("the answer is not SSM's", next, false)
+        AwsError { unanswered: true, ..AwsError::ours("the answer is not SSM's", next, false) }
     }
 
     /// Nothing to sign with, and why.
@@ -47,7 +56,14 @@ impl AwsError {
         } else {
             ("check AWS_REGION, the endpoint and the network, and run again", true)
         };
-        AwsError::ours(&cause, next, transient)
+        let unanswered = transient && !cause.contains("error trying to connect");
+        AwsError { unanswered, ..AwsError::ours(&cause, next, transient) }
+    }
+
+    /// A signal came.
+    pub fn interrupted() -> AwsError {
+        let failure = wait::interrupted();
+        AwsError::ours(&failure.what, "run again when you are ready", false)
     }
 
     /// An answer that is no success, in the JSON protocol's form:
@@ -85,6 +101,7 @@ impl AwsError {
             message: one_line(&format!(": {message}")),
             next,
             transient,
+            unanswered: false,
         }
     }
 

@@ -7,7 +7,7 @@ use lexopt::Arg::{Long, Short};
 use lexopt::{Error, Parser};
 use log::LevelFilter;
 
-use crate::delivery::ParameterName;
+use crate::delivery::{ParameterName, Transport};
 
 /// What `--help` prints.
 pub const HELP: &str = include_str!("../doc/help.txt");
@@ -22,7 +22,14 @@ pub fn usage() -> String {
 pub enum Command {
     Help,
     Version,
-    Register(Request),
+    /// With the level of `-v` or `-q`, which overrides `LOG_LEVEL`.
+    Run(Task, Option<LevelFilter>),
+}
+
+/// What there is to do on the hub.
+pub enum Task {
+    Register(Request, Transport),
+    CheckKit(Question),
 }
 
 /// A trust to find or to register.
@@ -35,25 +42,32 @@ pub struct Request {
     pub region: Option<String>,
     /// Never register.
     pub require_existing: bool,
-    /// Where the kit goes; stdout if absent.
-    pub parameter: Option<ParameterName>,
-    /// `-v` or `-q`, which override `LOG_LEVEL`.
-    pub verbosity: Option<LevelFilter>,
+}
+
+/// Whether the kit with this `trust_id` is valid.
+pub struct Question {
+    /// The name that the trust was registered with, stripped, not empty.
+    pub name: String,
+    /// A UUID as the kit has it: lower case, with hyphens.
+    pub trust_id: String,
 }
 
 /// Reads the arguments that follow the program's name.
 /// Errors: a usage error, in words: exit 2, nothing was done.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Error> {
     let mut parser = Parser::from_args(arguments);
-    let (mut name, mut code, mut region, mut parameter) = (None, None, None, None);
-    let (mut require_existing, mut quiet, mut verbose) = (None, None, None);
+    let (mut name, mut code, mut region) = (None, None, None);
+    let (mut parameter, mut trust_id) = (None, None);
+    let (mut require_existing, mut await_ack, mut quiet, mut verbose) = (None, None, None, None);
     while let Some(argument) = parser.next()? {
         match argument {
             Long("name") => text(&mut parser, "--name", &mut name)?,
             Long("code") => text(&mut parser, "--code", &mut code)?,
             Long("region") => text(&mut parser, "--region", &mut region)?,
             Long("out-ssm-parameter") => text(&mut parser, "--out-ssm-parameter", &mut parameter)?,
+            Long("check-kit") => text(&mut parser, "--check-kit", &mut trust_id)?,
             Long("require-existing") => once(&mut require_existing, (), "--require-existing")?,
+            Long("await-ack") => once(&mut await_ack, (), "--await-ack")?,
             Short('q') | Long("quiet") => once(&mut quiet, LevelFilter::Error, "--quiet")?,
             Short('v') | Long("verbose") => verbose = Some(LevelFilter::Debug),
             Short('h') | Long("help") => return Ok(Command::Help),
@@ -61,24 +75,45 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, E
             _ => return Err(argument.unexpected()),
         }
     }
-    Ok(Command::Register(Request {
-        name: stripped(name.ok_or("--name is required")?).ok_or("--name is blank")?,
-        code: code.and_then(stripped),
-        region: region.and_then(stripped),
-        require_existing: require_existing.is_some(),
-        parameter: parameter.map(ParameterName::parse).transpose()?,
-        verbosity: quiet.or(verbose),
-    }))
+    let name = stripped(name.ok_or("--name is required")?).ok_or("--name is blank")?;
+    let transport = match (parameter, await_ack) {
+        (Some(_), Some(())) => {
+            return Err("--await-ack and --out-ssm-parameter do not go together".into());
+        }
+        (Some(parameter), None) => Transport::Parameter(ParameterName::parse(parameter)?),
+        (None, Some(())) => Transport::Acknowledged,
+        (None, None) => Transport::Stdout,
+    };
+    let task = match trust_id {
+        None => Task::Register(
+            Request {
+                name,
+                code: code.and_then(stripped),
+                region: region.and_then(stripped),
+                require_existing: require_existing.is_some(),
+            },
+            transport,
+        ),
+        Some(trust_id) if is_uuid(&trust_id) => {
+            let others = code.is_some() || region.is_some() || require_existing.is_some();
+            if others || !matches!(transport, Transport::Stdout) {
+                return Err("--check-kit goes with --name, -v and -q alone".into());
+            }
+            Task::CheckKit(Question { name, trust_id: trust_id.to_ascii_lowercase() })
+        }
+        Some(trust_id) => return Err(format!("--check-kit {trust_id:?} is not a UUID").into()),
+    };
+    Ok(Command::Run(task, quiet.or(verbose)))
 }
 
-fn once<T>(slot: &mut Option<T>, value: T, option: &str) -> Result<(), Error> {
-    match slot.replace(value) {
+fn once<T>(option: &mut Option<T>, value: T, name: &str) -> Result<(), Error> {
+    match option.replace(value) {
         None => Ok(()),
-        Some(_) => Err(format!("{option} is given twice").into()),
+        Some(_) => Err(format!("{name} is given twice").into()),
     }
 }
 
-fn text(parser: &mut Parser, option: &str, slot: &mut Option<String>) -> Result<(), Error> {
+fn text(parser: &mut Parser, name: &str, option: &mut Option<String>) -> Result<(), Error> {
     let value = match parser.optional_value() {
         Some(value) => value,
         // An option in the value's place means that the value was forgotten.
@@ -86,16 +121,20 @@ fn text(parser: &mut Parser, option: &str, slot: &mut Option<String>) -> Result<
             .try_raw_args()
             .and_then(|mut rest| rest.next_if(|next| !next.as_encoded_bytes().starts_with(b"-")))
             .ok_or_else(|| {
-                format!(
-                    "{option} has no value (one that starts with '-' is written {option}=VALUE)"
-                )
+                format!("{name} has no value (one that starts with '-' is written {name}=VALUE)")
             })?,
     };
-    let value = value.into_string().map_err(|_| format!("the value of {option} is not UTF-8"))?;
-    once(slot, value, option)
+    let value = value.into_string().map_err(|_| format!("the value of {name} is not UTF-8"))?;
+    once(option, value, name)
 }
 
 fn stripped(value: String) -> Option<String> {
     let value = value.trim();
     (!value.is_empty()).then(|| value.to_owned())
+}
+
+/// RFC 9562, section 4.
+fn is_uuid(text: &str) -> bool {
+    text.split('-').map(str::len).eq([8, 4, 4, 4, 12])
+        && text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
 }

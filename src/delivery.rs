@@ -1,147 +1,150 @@
 //! Handing the kit over, or taking it back with `[]` (README, "Delivery").
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Write};
-use std::mem;
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use log::{debug, warn};
 
-use crate::aws::{Aws, Stored};
+use crate::aws::Aws;
 use crate::error::Failure;
 use crate::secret::Secret;
 use crate::settings;
+use crate::stdio::{Stdout, await_acknowledgement};
 
 /// The verdict "this run failed, there is no kit".
 const EMPTY: &str = "[]";
 
+/// How the kit reaches its reader.
+pub enum Transport {
+    /// As a line on stdout.
+    Stdout,
+    /// The same, and the reader acknowledges it on stdin before the commit.
+    Acknowledged,
+    /// Through an SSM parameter; stdout takes only its name.
+    Parameter(ParameterName),
+}
+
 /// Where the run's verdict goes.
 pub struct Delivery {
     stdout: Stdout,
-    /// If the kit goes into SSM; then stdout takes only the name.
-    parameter: Option<(ParameterName, Aws)>,
-    /// A kit was put, or may have been.
-    put: bool,
+    acknowledged: bool,
+    parameter: Option<Parameter>,
+}
+
+struct Parameter {
+    name: ParameterName,
+    aws: Aws,
+    /// This run has put something, so that what it overwrites is its own.
+    ours: bool,
+    /// A kit may have been put, or may be put later: an attempt got no answer.
+    doubt: bool,
 }
 
 impl Delivery {
     /// Prepares the delivery.
-    /// Errors: a printed kit would go nowhere, or there is no store to put it into.
-    pub fn open(parameter: Option<ParameterName>) -> Result<Delivery, Failure> {
-        let stdout = Stdout::open().map_err(undelivered)?;
-        if parameter.is_none() {
-            stdout.leads_somewhere().map_err(undelivered)?;
-        }
-        let store = |name| Ok((name, settings::aws()?));
-        Ok(Delivery { stdout, parameter: parameter.map(store).transpose()?, put: false })
+    /// Errors: no verdict can be left. There is no stdout, none for the receipt, or no store.
+    pub fn open(transport: Transport) -> Result<Delivery, Failure> {
+        let stdout = Stdout::open()?;
+        let acknowledged = matches!(transport, Transport::Acknowledged);
+        let parameter = match transport {
+            Transport::Stdout | Transport::Acknowledged => None,
+            Transport::Parameter(name) => {
+                stdout.leads_somewhere()?;
+                Some(Parameter { name, aws: settings::aws()?, ours: false, doubt: false })
+            }
+        };
+        Ok(Delivery { stdout, acknowledged, parameter })
     }
 
-    /// Delivers the kit. To be called before the commit.
-    /// Errors: it was not delivered, or not for sure: the registration must not be committed.
-    pub fn hand_over(&mut self, kit: &Secret, metadata_only: bool) -> Result<(), Failure> {
-        let Some((name, store)) = &self.parameter else {
-            self.stdout.print(kit.expose()).map_err(undelivered)?;
-            debug!("printed the kit");
-            return Ok(());
-        };
-        self.put = true;
-        let stored = store.put(&name.0, kit)?;
-        debug!("put the kit into {name}, version {}", stored.version);
-        if metadata_only {
-            warn_of_overwriting(name, &stored, "a kit without credentials");
+    /// Delivers a kit with credentials. To be called before the commit.
+    /// Errors: it was not received, or not for sure: the registration must not be committed.
+    pub fn hand_over(&mut self, kit: &Secret, trust_id: &str) -> Result<(), Failure> {
+        if self.parameter.is_none() {
+            self.stdout.leads_somewhere()?;
+        }
+        self.hand_over_metadata(kit)?;
+        if self.acknowledged {
+            debug!("waiting for the acknowledgement");
+            await_acknowledgement(trust_id)?;
         }
         Ok(())
     }
 
-    /// After the commit: says that what the parameter holds is final.
+    /// Delivers a kit without credentials. Nothing is lost with it.
+    pub fn hand_over_metadata(&mut self, kit: &Secret) -> Result<(), Failure> {
+        match &mut self.parameter {
+            None => self.stdout.print(kit.expose())?,
+            Some(parameter) => parameter.put(kit)?,
+        }
+        debug!("delivered the kit");
+        Ok(())
+    }
+
+    /// Says that what was delivered is final.
     /// Errors: it could not be said. The kit is safe.
-    pub fn receipt(&mut self) -> Result<(), Failure> {
-        let Some((name, _)) = &self.parameter else {
-            return Ok(());
+    pub fn receipt(&mut self, trust_id: &str) -> Result<(), Failure> {
+        let name = self.parameter.as_ref().map(|parameter| parameter.name.0.as_str());
+        let (line, place, next) = match name {
+            Some(name) => (name, name, "read the kit there, then delete the parameter"),
+            None if self.acknowledged => {
+                (trust_id, "its reader's hands", "keep it; a new run brings no credentials")
+            }
+            None => return Ok(()),
         };
-        let printed = self.stdout.leads_somewhere().and_then(|()| self.stdout.print(&name.0));
-        printed.map_err(|error| Failure {
+        self.stdout.print(line).map_err(|failure| Failure {
             what: format!(
-                "cannot print the receipt: {error}; the trust is registered and its kit is safe in {name}"
+                "cannot print the receipt: {}; the trust is registered and its kit is safe in {place}",
+                failure.what
             ),
-            next: format!("read the kit from {name}, then delete the parameter"),
+            next: next.to_owned(),
             kit_stays: true,
-        })
+        })?;
+        if let Some(Parameter { name, doubt: true, .. }) = &self.parameter {
+            warn!(
+                "an attempt to put the kit got no answer and may be stored late: {name} can \
+                 reappear after it was deleted; look again after some minutes"
+            );
+        }
+        Ok(())
     }
 
     /// After a failure: leaves `[]` as the verdict.
     /// Errors: what was delivered, if anything was, is still there.
     pub fn take_back(&mut self) -> Result<(), Failure> {
-        let Some((name, store)) = &self.parameter else {
-            return self.stdout.print(EMPTY).map_err(undelivered);
+        let Some(parameter) = &mut self.parameter else {
+            return self.stdout.print(EMPTY);
         };
-        match store.put(&name.0, &Secret::new(EMPTY.to_owned())) {
-            Err(failure) if self.put => {
-                let next = format!("{name} may hold a kit that was never registered: delete it");
-                return Err(Failure { next, ..failure });
-            }
-            // Nothing of this run's was there: what is gone is somebody else's.
-            Ok(stored) if !self.put => warn_of_overwriting(name, &stored, EMPTY),
-            put => {
-                put?;
-            }
+        let (delivered, doubt) = (parameter.ours || parameter.doubt, parameter.doubt);
+        let name = &parameter.name.to_string();
+        let next = format!("{name} may come to hold a kit that was never registered: delete it");
+        match parameter.put(&Secret::new(EMPTY.to_owned())) {
+            Err(failure) if delivered => Err(Failure { next, ..failure }),
+            Ok(()) if doubt => Err(Failure::new(
+                "an attempt to put the kit got no answer and may be stored late, over the []; no \
+                 receipt is printed",
+                format!("{next}, and look again after some minutes"),
+            )),
+            put => put.and_then(|()| self.stdout.print(name)),
         }
-        self.stdout.print(&name.0).map_err(undelivered)
     }
 }
 
-fn warn_of_overwriting(name: &ParameterName, stored: &Stored, what: &str) {
-    if stored.version > 1 {
-        let (earlier, or) = (stored.version - 1, if stored.retried { " or before" } else { "" });
-        warn!(
-            "{name} was there and is overwritten by {what}; the earlier version can still be read \
-             as {name}:{earlier}{or}"
-        );
-    }
-}
-
-fn undelivered(error: io::Error) -> Failure {
-    let next = "give it a pipe or a file that takes the whole kit, and run again";
-    Failure::new(format!("cannot deliver to stdout: {error}"), next)
-}
-
-/// The descriptor itself: the standard library's `Stdout` takes a closed one for success.
-pub struct Stdout {
-    file: File,
-    /// A line may have been begun and not ended.
-    torn: bool,
-}
-
-impl Stdout {
-    /// Linux's number of `/dev/null`: major 1, minor 3.
-    const NULL: u64 = 1 << 8 | 3;
-
-    /// Takes the process's stdout.
-    /// Errors: the descriptor cannot be duplicated.
-    pub fn open() -> io::Result<Stdout> {
-        Ok(Stdout { file: File::from(io::stdout().as_fd().try_clone_to_owned()?), torn: false })
-    }
-
-    /// Fails if stdout is `/dev/null`, which Rust puts in the place of a closed one.
-    fn leads_somewhere(&self) -> io::Result<()> {
-        let metadata = self.file.metadata()?;
-        if metadata.file_type().is_char_device() && metadata.rdev() == Self::NULL {
-            return Err(io::Error::other("it is closed or leads to /dev/null"));
+impl Parameter {
+    fn put(&mut self, value: &Secret) -> Result<(), Failure> {
+        let put = self.aws.put(&self.name.0, value);
+        self.doubt |= put.doubt && value.expose() != EMPTY;
+        let version = put.version?;
+        let name = &self.name;
+        debug!("put version {version} of {name}");
+        if !self.ours && version > 1 {
+            let or = if put.doubt { " or before" } else { "" };
+            warn!(
+                "{name} was there and is overwritten; the earlier version can still be read as \
+                 {name}:{}{or}",
+                version - 1
+            );
         }
+        self.ours = true;
         Ok(())
-    }
-
-    /// Writes a line, and syncs it if it went into a file.
-    /// Errors: every one that the system reports.
-    pub fn print(&mut self, line: &str) -> io::Result<()> {
-        let start = if mem::replace(&mut self.torn, true) { "\n" } else { "" };
-        // One buffer, so that a line that fits goes out in one write.
-        let line = Secret::new([start, line, "\n"].concat());
-        self.file.write_all(line.expose().as_bytes())?;
-        self.torn = false;
-        if self.file.metadata()?.is_file() { self.file.sync_all() } else { Ok(()) }
     }
 }
 
@@ -151,6 +154,7 @@ impl Stdout {
 pub struct ParameterName(String);
 
 impl ParameterName {
+    /// Errors: the first of SSM's rules that the name breaks.
     pub fn parse(name: String) -> Result<ParameterName, String> {
         let path = name.strip_prefix('/');
         let levels: Vec<_> = path.unwrap_or_default().split('/').collect();

@@ -29,6 +29,21 @@ impl Failure {
         Failure { what: what.into(), next: next.into(), kit_stays: false }
     }
 
+    /// A standby was asked. It cannot know yet, whatever it would answer.
+    pub fn standby() -> Failure {
+        let next = "point DB_HOST to the hub's primary, and run again";
+        Failure::new("the server is a standby, and only the hub's primary can say", next)
+    }
+
+    /// The statements did not run in one transaction.
+    pub fn pooled() -> Failure {
+        Failure::new(
+            "a pooler runs the statements outside their transaction",
+            "set the pooler in front of the hub to transaction pooling, or go around it, and run \
+             again",
+        )
+    }
+
     /// The same, with the step that it stopped.
     pub fn during(self, step: &str) -> Failure {
         Failure { what: format!("cannot {step}: {}", self.what), ..self }

@@ -1,8 +1,6 @@
 //! A connection to the hub's database: address, TLS, password, and no wait without an end.
 
 use std::error::Error;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use log::debug;
@@ -12,6 +10,7 @@ use postgres::{Client, Config};
 
 use crate::error::{Failure, one_line};
 use crate::settings::{Settings, Stage};
+use crate::wait::{self, Stop};
 
 /// Longest wait for a connection that is ready for statements.
 pub const CONNECT: Duration = Duration::from_secs(10);
@@ -85,24 +84,14 @@ impl Hub {
     }
 }
 
-/// Runs `work` for at most `limit`.
-///
-/// The program does one thing at a time; this thread exists only because neither the `postgres`
-/// crate nor the resolver can be told when to give up on a peer that accepted and then fell
-/// silent. The caller waits here. Work that is given up keeps what it owns until the process
-/// ends, which is soon.
 fn within<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
-    let (done, result) = mpsc::sync_channel(1);
-    let thread = thread::Builder::new().spawn(move || done.send(work()));
-    thread.map_err(|error| lost(&format!("cannot start a thread: {error}")))?;
-    result.recv_timeout(limit).map_err(|error| match error {
-        RecvTimeoutError::Timeout => {
-            lost(&format!("no answer within {:.0} s", limit.as_secs_f32()))
-        }
-        RecvTimeoutError::Disconnected => lost("internal error, see the line before"),
+    wait::within(limit, work).map_err(|stop| match stop {
+        Stop::Late(limit) => lost(&format!("no answer within {:.0} s", limit.as_secs_f32().ceil())),
+        Stop::Interrupted => wait::interrupted(),
+        Stop::Broken(why) => lost(&why),
     })
 }
 
@@ -155,7 +144,7 @@ fn advice(sqlstate: &str) -> &'static str {
         "55P03" | "57014" => "find who holds the lock in the hub's pg_stat_activity, and run again",
         "42501" => "grant POSTGRES_USER what the hub's own role may do, and run again",
         "42P01" | "42703" | "42704" => "run the hub's migrations, or check POSTGRES_DB",
-        "25006" | "0A000" => "point DB_HOST to the hub's primary, and run again",
+        "25006" => "point DB_HOST to the hub's primary, and run again",
         _ => "look into the hub's database log, and run again",
     }
 }

@@ -9,6 +9,15 @@ use zeroize::Zeroizing;
 use crate::error::Failure;
 use crate::secret::Secret;
 
+/// A trust on the hub.
+pub struct Trust {
+    /// Its UUID.
+    pub id: String,
+    /// The name of the slot that is assigned to it.
+    pub slot: Option<String>,
+    pub slot_number: Option<i32>,
+}
+
 /// The two keys of a new trust. Their plaintext exists here and in the delivered kit.
 #[derive(Serialize)]
 pub struct Keys {
@@ -35,7 +44,18 @@ pub struct Kit<'a> {
     pub hub_shared: &'a HubShared,
 }
 
-impl Kit<'_> {
+impl<'a> Kit<'a> {
+    /// The kit of a trust that is on the hub.
+    pub fn new(
+        trust_name: &'a str,
+        trust: &'a Trust,
+        keys: Option<&'a Keys>,
+        hub_shared: &'a HubShared,
+    ) -> Kit<'a> {
+        let (fl_kit_slot, fl_kit_slot_number) = (trust.slot.as_deref(), trust.slot_number);
+        Kit { trust_id: &trust.id, trust_name, keys, fl_kit_slot, fl_kit_slot_number, hub_shared }
+    }
+
     /// An array of one object, ASCII, no line break inside or behind.
     pub fn to_json(&self) -> Result<Secret, Failure> {
         // Larger than any kit that SSM takes: growing would leave unwiped copies behind.

@@ -13,21 +13,26 @@ mod registration;
 mod secret;
 mod settings;
 mod slots;
+mod stderr;
+mod stdio;
 mod tls;
+mod transaction;
+mod wait;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::{env, panic};
 
-use log::{LevelFilter, debug, error, info, warn};
+use log::{LevelFilter, debug, error, info};
 
-use cli::{Command, Request};
-use delivery::{Delivery, Stdout};
+use cli::{Command, Question, Request, Task};
+use delivery::{Delivery, Transport};
 use error::{Failure, one_line};
 use hub::Hub;
 use kit::Kit;
 use registration::Registration;
 use settings::Settings;
+use stdio::Stdout;
+use transaction::Transaction;
 
 fn main() -> ExitCode {
     // A panic's own message can quote data; the place is enough to find it.
@@ -38,27 +43,47 @@ fn main() -> ExitCode {
     match cli::parse(env::args_os().skip(1)) {
         Ok(Command::Help) => print(cli::HELP.trim_end()),
         Ok(Command::Version) => print(concat!("register-trust ", env!("CARGO_PKG_VERSION"))),
-        Ok(Command::Register(request)) => run(request),
+        Ok(Command::Run(task, verbosity)) => {
+            let level = verbosity.map_or_else(settings::log_level, Ok);
+            stderr::start_logger(*level.as_ref().unwrap_or(&LevelFilter::Error));
+            let ready = level.map(drop).and_then(|()| prepare());
+            match task {
+                Task::Register(request, transport) => run(ready, &request, transport),
+                Task::CheckKit(question) => check_kit(ready, &question),
+            }
+        }
         Err(error) => {
-            // With stderr gone there is nobody left to tell.
             let error = one_line(&error.to_string());
-            let _ = writeln!(io::stderr(), "ERROR {error}; nothing was done\n{}", cli::usage());
+            stderr::write(format!("ERROR {error}; nothing was done\n{}\n", cli::usage()));
             ExitCode::from(2)
         }
     }
 }
 
+/// What must hold before there is a secret.
+fn prepare() -> Result<(), Failure> {
+    let next = "report this message";
+    wait::watch_signals()
+        .map_err(|error| Failure::new(format!("cannot watch for signals: {error}"), next))?;
+    secret::forbid_core_dumps()
+        .map_err(|error| Failure::new(format!("cannot forbid core dumps: {error}"), next))
+}
+
 /// Registers, and leaves `[]` as the verdict if that fails.
-fn run(mut request: Request) -> ExitCode {
-    let level = request.verbosity.map_or_else(settings::log_level, Ok);
-    start_logger(*level.as_ref().unwrap_or(&LevelFilter::Error));
-    let mut delivery = match Delivery::open(request.parameter.take()) {
+fn run(ready: Result<(), Failure>, request: &Request, transport: Transport) -> ExitCode {
+    let mut delivery = match Delivery::open(transport) {
         Ok(delivery) => delivery,
-        Err(failure) => return report(&failure),
+        Err(failure) => {
+            report(&failure);
+            error!("the verdict [] could not be left: no delivery was possible");
+            return ExitCode::FAILURE;
+        }
     };
-    let Err(failure) = level.and_then(|_| register(&request, &mut delivery)) else {
+    let Err(failure) = ready.and_then(|()| register(request, &mut delivery)) else {
         return ExitCode::SUCCESS;
     };
+    // What is left to do is not interrupted again.
+    let _ = wait::hold_signals();
     report(&failure);
     if !failure.kit_stays
         && let Err(further) = delivery.take_back()
@@ -72,58 +97,68 @@ fn register(request: &Request, delivery: &mut Delivery) -> Result<(), Failure> {
     let settings = Settings::read()?;
     let hub = Hub::connect(&settings, hub::CONNECT)?;
     debug!("connected to the hub");
-    let mut registration = Registration::open(hub, request)?;
-    let trust = registration.find_or_register(&settings.stage)?;
-
     let name = &request.name;
-    let kit = Kit {
-        trust_id: &trust.id,
-        trust_name: name,
-        keys: trust.xact_id.and(registration.keys()),
-        fl_kit_slot: trust.slot.as_deref(),
-        fl_kit_slot_number: trust.slot_number,
-        hub_shared: &settings.hub_shared,
-    };
-    let kit = kit.to_json()?;
-    if let Some(xact_id) = trust.xact_id {
-        delivery.hand_over(&kit, false)?;
-        commit::commit(registration.into_hub(), &settings, xact_id, &trust.id)?;
-        let slot = trust.slot.unwrap_or_default();
-        info!("registered trust {name:?} as {} with slot {slot}", trust.id);
+    let mut transaction = if request.require_existing {
+        Transaction::open_to_look(hub, name, &secret::uuid()?)?
     } else {
-        // Nothing was written, and nothing is left to do on the hub.
-        drop(registration);
-        if trust.namesakes > 1 {
-            warn!("{} trusts are named {name:?}; this is the oldest", trust.namesakes);
+        Transaction::open(hub, name)?
+    };
+    match registration::find_or_register(&mut transaction, request, &settings.stage)? {
+        Registration::New { trust, keys, xact_id } => {
+            let kit = Kit::new(name, &trust, Some(&keys.keys), &settings.hub_shared).to_json()?;
+            delivery.hand_over(&kit, &trust.id)?;
+            commit::commit(transaction, xact_id, &settings)?;
+            delivery.receipt(&trust.id)?;
+            let slot = trust.slot.unwrap_or_default();
+            info!("registered trust {name:?} as {} with slot {slot}", trust.id);
         }
-        delivery.hand_over(&kit, true)?;
-        info!("trust {name:?} is already registered as {}; its kit has no credentials", trust.id);
+        Registration::Existing(trust) => {
+            // Nothing was written, and nothing is left to do on the hub.
+            drop(transaction);
+            let kit = Kit::new(name, &trust, None, &settings.hub_shared).to_json()?;
+            delivery.hand_over_metadata(&kit)?;
+            delivery.receipt(&trust.id)?;
+            let id = trust.id;
+            info!("trust {name:?} is already registered as {id}; its kit has no credentials");
+        }
     }
-    delivery.receipt()
+    Ok(())
 }
 
-fn start_logger(level: LevelFilter) {
-    // This crate alone: rusoto and tokio-postgres log requests, bodies and parameters.
-    let logger = stderrlog::new()
-        .module(module_path!())
-        .color(stderrlog::ColorChoice::Never)
-        .verbosity(level)
-        .init();
-    debug_assert!(logger.is_ok());
+/// Says in one word whether the kit is valid.
+fn check_kit(ready: Result<(), Failure>, question: &Question) -> ExitCode {
+    let valid = ready.and_then(|()| {
+        let settings = Settings::read()?;
+        let hub = Hub::connect(&settings, hub::CONNECT)?;
+        commit::is_valid(Transaction::open_to_look(hub, &question.name, &question.trust_id)?)
+    });
+    let word = match &valid {
+        Ok(true) => "valid",
+        Ok(false) => "worthless",
+        Err(failure) => {
+            error!("cannot tell whether the kit is valid: {}", failure.what);
+            error!("next: {}", failure.next);
+            "unknown"
+        }
+    };
+    // What is left to do is not interrupted again.
+    let _ = wait::hold_signals();
+    match (print(word), valid) {
+        (printed, Ok(true)) => printed,
+        _ => ExitCode::FAILURE,
+    }
 }
 
-fn report(failure: &Failure) -> ExitCode {
+fn report(failure: &Failure) {
     error!("{failure}");
     error!("next: {}", failure.next);
-    ExitCode::FAILURE
 }
 
 fn print(text: &str) -> ExitCode {
     match Stdout::open().and_then(|mut stdout| stdout.print(text)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            start_logger(LevelFilter::Error);
-            error!("cannot print to stdout: {error}");
+        Err(failure) => {
+            stderr::write(format!("ERROR {}\n", failure.what));
             ExitCode::FAILURE
         }
     }

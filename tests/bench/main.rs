@@ -1,7 +1,6 @@
 //! The benchmark: the tables of the README from one run, on a PostgreSQL of its own.
 //! `make bench`; SAMPLES=20 for a quick look.
 #![allow(
-    missing_docs,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -12,6 +11,8 @@
 
 mod measure;
 mod rivals;
+// What nobody uses at all is seen in tests/main.rs.
+#[allow(dead_code, unused_imports)]
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -26,7 +27,7 @@ use postgres::Client;
 use rivals::Rivals;
 use support::hub::Cluster;
 use support::run::PROGRAM;
-use support::{Hub, Ssm, Wire, root};
+use support::{Hub, Relay, Ssm, root};
 
 /// A trust that every hub here has.
 const KNOWN: &str = "trust 7";
@@ -162,7 +163,8 @@ fn whole_processes(
 
 /// Round trips, and what they mean on networks of 0, 1, 10 and 50 ms.
 fn network(hub: &Hub, rivals: &Rivals, samples: usize) -> (String, [(u32, u32); 2]) {
-    let wires = [0, 1, 10, 50].map(|ms| Wire::to(hub.cluster.port(), Duration::from_millis(ms)));
+    let wires =
+        [0, 1, 10, 50].map(|ms| Relay::to(hub.cluster.port()).late(Duration::from_millis(ms)));
     let mut session = hub.session();
     let on_wire = |port| -> Commands<'_> {
         vec![
@@ -174,9 +176,9 @@ fn network(hub: &Hub, rivals: &Rivals, samples: usize) -> (String, [(u32, u32); 
     };
     let measured = wires
         .each_ref()
-        .map(|wire| interleave(samples, &on_wire(wire.port), || refill(&mut session, FREE)));
+        .map(|wire| interleave(samples, &on_wire(wire.port()), || refill(&mut session, FREE)));
     let mut trips = Vec::new();
-    let rows: Vec<_> = on_wire(wires[0].port)
+    let rows: Vec<_> = on_wire(wires[0].port())
         .iter()
         .map(|(label, make)| {
             refill(&mut session, FREE);

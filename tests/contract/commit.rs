@@ -1,23 +1,24 @@
 //! README, "Delivery": the commit's outcome is asked for, not assumed.
 
-use crate::support::{Cut, Hub, Proxy, Ssm};
+use crate::support::relay::{Later, Strike::Cut, When::*};
+use crate::support::{Hub, Relay, Ssm};
 
 const NEW: [&str; 4] = ["--name", "A", "--code", "GSTT"];
 
 #[test]
 fn a_commit_that_was_done_before_the_connection_broke_is_a_success() {
     let mut hub = Hub::new();
-    let proxy = Proxy::new(Cut::After("COMMIT"), true);
-    let run = proxy.serve(hub.program(&NEW)).run();
+    let relay = Relay::new().strike(After("COMMIT"), Cut);
+    let run = relay.serve(hub.program(&NEW)).run();
     hub.assert_registered(&run.full_kit());
-    assert_eq!(proxy.connections.load(std::sync::atomic::Ordering::SeqCst), 2);
+    assert_eq!(relay.connections(), 2);
 }
 
 #[test]
 fn a_commit_that_never_reached_the_server_is_a_failure() {
     let mut hub = Hub::new();
-    let proxy = Proxy::new(Cut::Before("COMMIT"), true);
-    let run = proxy
+    let relay = Relay::new().strike(Before("COMMIT"), Cut);
+    let run = relay
         .serve(hub.program(&NEW))
         .run()
         .exits(1)
@@ -32,9 +33,9 @@ fn a_commit_that_never_reached_the_server_is_a_failure() {
 fn after_a_failed_commit_the_parameter_holds_an_empty_array() {
     let mut hub = Hub::new();
     let ssm = Ssm::new();
-    let proxy = Proxy::new(Cut::Before("COMMIT"), true);
+    let relay = Relay::new().strike(Before("COMMIT"), Cut);
     let run =
-        ssm.serve(proxy.serve(hub.program(&NEW).arg("--out-ssm-parameter").arg("/kit"))).run();
+        ssm.serve(relay.serve(hub.program(&NEW).arg("--out-ssm-parameter").arg("/kit"))).run();
     run.exits(1).prints("/kit\n").says("the hub did not commit");
     let versions = ssm.versions("/kit");
     assert!(
@@ -48,19 +49,19 @@ fn after_a_failed_commit_the_parameter_holds_an_empty_array() {
 fn a_commit_that_was_done_before_the_connection_broke_gives_a_receipt() {
     let hub = Hub::new();
     let ssm = Ssm::new();
-    let proxy = Proxy::new(Cut::After("COMMIT"), true);
+    let relay = Relay::new().strike(After("COMMIT"), Cut);
     let run =
-        ssm.serve(proxy.serve(hub.program(&NEW).arg("--out-ssm-parameter").arg("/kit"))).run();
+        ssm.serve(relay.serve(hub.program(&NEW).arg("--out-ssm-parameter").arg("/kit"))).run();
     run.exits(0).prints("/kit\n");
     assert_eq!(ssm.versions("/kit").len(), 1);
 }
 
 #[test]
 fn without_an_answer_the_kit_is_left_in_place_and_the_operator_is_told_how_to_find_out() {
-    for cut in [Cut::After("COMMIT"), Cut::Before("COMMIT")] {
+    for when in [After("COMMIT"), Before("COMMIT")] {
         let mut hub = Hub::new();
-        let proxy = Proxy::new(cut, false);
-        let run = proxy.serve(hub.program(&NEW)).run().exits(1).within(25);
+        let relay = Relay::new().strike(when, Cut).later(Later::Closed);
+        let run = relay.serve(hub.program(&NEW)).run().exits(1).within(25);
         let run = run
             .says("cannot be asked for its outcome")
             .says("left in place")
@@ -71,7 +72,7 @@ fn without_an_answer_the_kit_is_left_in_place_and_the_operator_is_told_how_to_fi
         assert!(question.contains(kit[0]["trust_id"].as_str().unwrap()), "{}", run.dump());
         assert!(rest.contains("pg_xact_status("), "{}", run.dump());
         let registered: i64 = hub.value(question);
-        if cut == Cut::After("COMMIT") {
+        if when == After("COMMIT") {
             assert_eq!(registered, 1);
             hub.assert_registered(&kit);
         } else {
@@ -85,9 +86,9 @@ fn without_an_answer_the_kit_is_left_in_place_and_the_operator_is_told_how_to_fi
 fn without_an_answer_there_is_no_receipt_and_the_parameter_keeps_the_kit() {
     let hub = Hub::new();
     let ssm = Ssm::new();
-    let proxy = Proxy::new(Cut::After("COMMIT"), false);
+    let relay = Relay::new().strike(After("COMMIT"), Cut).later(Later::Closed);
     let run =
-        ssm.serve(proxy.serve(hub.program(&NEW).arg("--out-ssm-parameter").arg("/kit"))).run();
+        ssm.serve(relay.serve(hub.program(&NEW).arg("--out-ssm-parameter").arg("/kit"))).run();
     run.exits(1).prints("").says("cannot be asked for its outcome");
     assert_eq!(ssm.versions("/kit").len(), 1);
     assert!(ssm.latest("/kit").unwrap().starts_with("[{"));
@@ -127,15 +128,10 @@ fn a_session_that_the_server_ends_during_the_delivery_is_a_failure() {
 
 #[test]
 fn a_connection_that_breaks_before_the_commit_leaves_nothing() {
-    for cut in [
-        Cut::Before("BEGIN"),
-        Cut::After("BEGIN"),
-        Cut::Before("fl_kit_slot"),
-        Cut::After("fl_kit_slot"),
-    ] {
+    for when in [Before("BEGIN"), After("BEGIN"), Before("fl_kit_slot"), After("fl_kit_slot")] {
         let mut hub = Hub::new();
-        let proxy = Proxy::new(cut, true);
-        proxy.serve(hub.program(&NEW)).run().fails();
+        let relay = Relay::new().strike(when, Cut);
+        relay.serve(hub.program(&NEW)).run().fails();
         hub.assert_untouched();
     }
 }

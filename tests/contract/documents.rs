@@ -30,7 +30,7 @@ fn help() -> String {
 #[test]
 fn the_manual_page_and_the_completions_know_the_options_of_the_help_and_no_others() {
     let known = options(&help());
-    assert_eq!(known.len(), 13, "{known:?}");
+    assert_eq!(known.len(), 15, "{known:?}");
     let manual = read("doc/register-trust.1").replace("\\-", "-");
     assert_eq!(options(&manual), known, "the manual page");
     // What its own commands take are no options of the program.

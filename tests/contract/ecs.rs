@@ -7,8 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use crate::end_to_end::{Moto, boto3};
-use crate::support::{Cut, Hub, Proxy, python, root, run::PROGRAM};
+use super::end_to_end::{Moto, boto3};
+use crate::support::relay::{Strike, When};
+use crate::support::{Hub, Relay, python, root, run::PROGRAM};
 
 /// The stand-in for `aws`: everything but the task goes to the real one.
 const AWS: &str = r#"#!/bin/sh
@@ -249,8 +250,8 @@ fn a_registration_that_fails_shows_the_tasks_errors_and_leaves_nothing() {
 #[test]
 fn a_task_that_is_killed_before_its_commit_leaves_its_worthless_kit_and_says_how_to_tell() {
     let mut account = Account::ready();
-    let proxy = Proxy::new(Cut::Freeze("COMMIT"), true);
-    let port = proxy.port().to_string();
+    let relay = Relay::new().strike(When::Before("COMMIT"), Strike::Hold);
+    let port = relay.port().to_string();
     let output = account.register("killed", &[], &[("TASK_DB_PORT", &port)]);
     ends(
         &output,

@@ -14,8 +14,9 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::{env, fs};
 
+use crate::support::relay::{Later, Strike, When};
 use crate::support::run::PROGRAM;
-use crate::support::{Answer, Cut, Hub, Program, Proxy, Ssm, root};
+use crate::support::{Answer, Hub, Program, Relay, Ssm, root};
 
 /// What the run prints, with everything that differs from run to run by its name.
 fn normal(text: &str, hub: &Hub, ports: &[u16]) -> String {
@@ -47,14 +48,14 @@ fn normal(text: &str, hub: &Hub, ports: &[u16]) -> String {
 fn replay(file: &str) -> String {
     let mut replayed = String::new();
     let mut hub = Hub::new();
-    let (mut env, mut ssm, mut proxy) = (BTreeMap::new(), None::<Ssm>, None::<Proxy>);
+    let (mut env, mut ssm, mut relay) = (BTreeMap::new(), None::<Ssm>, None::<Relay>);
     for line in file.lines() {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
             "out" | "err" | "exit" => continue,
             "##" => {
                 hub = Hub::new();
-                (env, ssm, proxy) = (hub.program(&[]).environment(), None, None);
+                (env, ssm, relay) = (hub.program(&[]).environment(), None, None);
                 // Nothing off this machine is asked for credentials.
                 env.insert("AWS_EC2_METADATA_DISABLED".to_owned(), "true".into());
             }
@@ -62,10 +63,13 @@ fn replay(file: &str) -> String {
             "cut" => {
                 let (when, text) = rest.split_once(' ').unwrap();
                 let text = text.to_owned().leak();
-                let cut = if when == "before" { Cut::Before(text) } else { Cut::After(text) };
-                let made = Proxy::new(cut, when == "before");
+                let (when, later) = match when {
+                    "before" => (When::Before(text), Later::Served),
+                    _ => (When::After(text), Later::Closed),
+                };
+                let made = Relay::new().strike(when, Strike::Cut).later(later);
                 env.extend(made.serve(Program::new(&[])).environment());
-                proxy = Some(made);
+                relay = Some(made);
             }
             "ssm" => {
                 let words: Vec<_> =
@@ -97,7 +101,7 @@ fn replay(file: &str) -> String {
             let mut command = Command::new("/bin/bash");
             command.args(["-c", rest]).env_clear().envs(&env).env("PATH", path);
             let output = command.output().unwrap();
-            let ports = [Some(Hub::cluster().port()), proxy.as_ref().map(Proxy::port)];
+            let ports = [Some(Hub::cluster().port()), relay.as_ref().map(Relay::port)];
             let ports: Vec<_> =
                 ports.into_iter().flatten().chain(ssm.as_ref().map(Ssm::port)).collect();
             for (stream, bytes) in [("out", output.stdout), ("err", output.stderr)] {

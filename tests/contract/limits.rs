@@ -2,7 +2,8 @@
 
 use std::net::TcpListener;
 
-use crate::support::{Answer, Cut, Hub, Proxy, Ssm, eventually};
+use crate::support::relay::{Strike, When};
+use crate::support::{Answer, Hub, Relay, Ssm, eventually};
 
 const NEW: [&str; 4] = ["--name", "A", "--code", "GSTT"];
 
@@ -24,8 +25,8 @@ fn a_hub_that_accepts_and_falls_silent_is_given_up_after_ten_seconds() {
 #[test]
 fn a_connection_that_freezes_at_a_statement_is_given_up() {
     let hub = Hub::new();
-    let proxy = Proxy::new(Cut::Freeze("fl_kit_slot"), true);
-    proxy
+    let relay = Relay::new().strike(When::Before("fl_kit_slot"), Strike::Hold);
+    relay
         .serve(hub.program(&NEW))
         .run()
         .fails()
@@ -36,8 +37,8 @@ fn a_connection_that_freezes_at_a_statement_is_given_up() {
 #[test]
 fn a_connection_that_freezes_at_the_commit_ends_with_an_outcome_or_without_one_but_ends() {
     let mut hub = Hub::new();
-    let proxy = Proxy::new(Cut::Freeze("COMMIT"), true);
-    let run = proxy.serve(hub.program(&NEW)).run().exits(1).within(90);
+    let relay = Relay::new().strike(When::Before("COMMIT"), Strike::Hold);
+    let run = relay.serve(hub.program(&NEW)).run().exits(1).within(90);
     // The server waits in the open transaction until its own limit of a minute. Why the last question
     // had no answer depends on when it was asked.
     let run = run.says("cannot be asked for its outcome: no answer within 32 s; then ");

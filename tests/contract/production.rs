@@ -10,7 +10,8 @@ use std::process::Command;
 use std::sync::{LazyLock, Mutex};
 
 use crate::support::hub::Cluster;
-use crate::support::{Answer, Cut, Hub, Program, Proxy, Ssm, certificates, eventually, python};
+use crate::support::relay::{Strike, When};
+use crate::support::{Answer, Hub, Program, Relay, Ssm, certificates, eventually, python};
 
 const NEW: [&str; 4] = ["--name", "A", "--code", "GSTT"];
 
@@ -96,14 +97,14 @@ fn tokens(port: u16) -> Vec<String> {
 fn a_trust_is_registered_over_verified_tls_with_a_token_whose_signature_aws_own_signer_confirms() {
     for session in [None, Some("a/session+token==")] {
         let mut hub = Hub::on(&TLS.cluster);
-        let proxy = Proxy::to(TLS.cluster.port(), Cut::Never, true);
-        let mut program = production(&hub, &NEW).env("DB_PORT", proxy.port().to_string());
+        let relay = Relay::to(TLS.cluster.port());
+        let mut program = production(&hub, &NEW).env("DB_PORT", relay.port().to_string());
         if let Some(session) = session {
             program = program.env("AWS_SESSION_TOKEN", session);
         }
         let run = program.run();
         hub.assert_registered(&run.full_kit());
-        let tokens = tokens(proxy.port());
+        let tokens = tokens(relay.port());
         assert_eq!(tokens.len(), 1, "{tokens:?}");
         let check = "import sys
 from urllib.parse import urlsplit, parse_qsl
@@ -150,18 +151,18 @@ print('same')";
 #[test]
 fn every_connection_gets_a_token_of_its_own_also_the_one_that_asks_for_the_outcome() {
     let mut hub = Hub::on(&TLS.cluster);
-    let proxy = Proxy::to(TLS.cluster.port(), Cut::AfterArmed, true);
+    let relay = Relay::to(TLS.cluster.port()).strike(When::Armed, Strike::Cut);
     let ssm = Ssm::new().script(&[Answer::Hold]);
     let program = ssm.serve(production(&hub, &NEW).arg("--out-ssm-parameter").arg("/kit"));
-    let run = program.env("DB_PORT", proxy.port().to_string()).spawn();
+    let run = program.env("DB_PORT", relay.port().to_string()).spawn();
     eventually("the run delivers", || !ssm.requests().is_empty());
-    proxy.arm();
+    relay.arm();
     // Another second, another signature.
     std::thread::sleep(std::time::Duration::from_millis(1100));
     ssm.release();
     run.wait().exits(0).prints("/kit\n");
     hub.assert_registered(&serde_json::from_str(&ssm.latest("/kit").unwrap()).unwrap());
-    let tokens: HashSet<_> = tokens(proxy.port()).into_iter().collect();
+    let tokens: HashSet<_> = tokens(relay.port()).into_iter().collect();
     assert_eq!(tokens.len(), 2, "{tokens:?}");
 }
 
@@ -193,8 +194,8 @@ fn weak_modes_sockets_and_missing_settings_are_refused() {
 #[test]
 fn a_certificate_a_host_name_or_a_file_that_is_wrong_is_named_with_what_to_set() {
     let mut hub = Hub::on(&TLS.cluster);
-    let proxy = Proxy::to(TLS.cluster.port(), Cut::Never, true);
-    let port = proxy.port().to_string();
+    let relay = Relay::to(TLS.cluster.port());
+    let port = relay.port().to_string();
     let production =
         |hub: &Hub, arguments: &[&str]| production(hub, arguments).env("DB_PORT", port.as_str());
     let wrong =
@@ -222,7 +223,7 @@ fn a_certificate_a_host_name_or_a_file_that_is_wrong_is_named_with_what_to_set()
         .env("SSL_CERT_DIR", "/none")
         .run();
     run.fails().says("certificate verify failed").says("install the system's CA bundle");
-    assert!(tokens(proxy.port()).is_empty(), "a token was sent to a server that was not verified");
+    assert!(tokens(relay.port()).is_empty(), "a token was sent to a server that was not verified");
     hub.assert_untouched();
 }
 
@@ -266,7 +267,7 @@ fn the_other_modes_have_libpqs_meanings() {
 #[test]
 fn a_server_without_tls_gets_no_token_in_any_mode() {
     let mut hub = Hub::new();
-    let seen = Proxy::new(Cut::Never, true);
+    let seen = Relay::new();
     for mode in ["require", "verify-ca", "verify-full"] {
         let program =
             production(&hub, &NEW).env("PGSSLMODE", mode).env("DB_PORT", seen.port().to_string());
@@ -277,7 +278,7 @@ fn a_server_without_tls_gets_no_token_in_any_mode() {
             .says("next: turn on TLS at the hub's database");
     }
     // The request for TLS, and nothing after it.
-    assert_eq!(seen.passed.load(std::sync::atomic::Ordering::SeqCst), 3);
+    assert_eq!(seen.questions(), 3);
     hub.assert_untouched();
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 use std::{env, fs};
 
-use crate::support::{Answer, Hub, Ssm, Wire, eventually, root};
+use crate::support::{Answer, Hub, Relay, Ssm, eventually, root};
 
 const NEW: [&str; 4] = ["--name", "A", "--code", "GSTT"];
 
@@ -301,11 +301,10 @@ fn heartbeats_go_on_while_the_delivery_hangs() {
 #[test]
 fn a_registration_takes_three_round_trips_after_the_login_and_a_skip_two() {
     let hub = Hub::new();
-    let wire = Wire::to(hub.cluster.port(), Duration::ZERO);
+    let relay = Relay::new();
     let round_trips = || {
-        let program = hub.program(&NEW).env("DB_PORT", wire.port.to_string());
-        program.env("PGSSLMODE", "disable").run().exits(0);
-        wire.round_trips()
+        relay.serve(hub.program(&NEW)).env("PGSSLMODE", "disable").run().exits(0);
+        relay.round_trips()
     };
     // The login has three of its own: start-up, and two of SCRAM.
     assert_eq!(round_trips(), (3, 3));

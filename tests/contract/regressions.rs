@@ -6,7 +6,8 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use crate::support::{Answer, Hub, Ssm, eventually};
+use crate::support::relay::{Later, Strike, When};
+use crate::support::{Answer, Hub, Relay, Ssm, eventually};
 
 const NEW: [&str; 4] = ["--name", "A", "--code", "GSTT"];
 const TO_SSM: [&str; 6] = ["--name", "A", "--code", "GSTT", "--out-ssm-parameter", "/k"];
@@ -87,41 +88,13 @@ fn echo(mut stream: TcpStream, n: usize) {
 #[test]
 fn asking_for_an_outcome_ends_within_its_fifteen_seconds_also_when_the_login_is_slow() {
     let hub = Hub::new();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port().to_string();
-    let server = Hub::cluster().port();
-    std::thread::spawn(move || {
-        // The first connection breaks at the commit; later ones log in slowly and fall silent.
-        for (n, client) in listener.incoming().flatten().enumerate() {
-            std::thread::spawn(move || slow_relay(client, server, n));
-        }
-    });
-    let start = std::time::Instant::now();
-    let run = hub.program(&NEW).env("DB_PORT", port).env("PGSSLMODE", "disable").run().exits(1);
-    let run = run.says("cannot be asked for its outcome");
-    assert!(start.elapsed() < Duration::from_secs(17), "{}", run.dump());
-}
-
-fn slow_relay(mut client: TcpStream, server: u16, n: usize) {
-    let mut server = TcpStream::connect(("127.0.0.1", server)).unwrap();
-    let (mut back, mut out) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-    std::thread::spawn(move || std::io::copy(&mut back, &mut out));
-    let mut bytes = [0; 8192];
-    while let Ok(read) = client.read(&mut bytes) {
-        let text = &bytes[..read];
-        if read == 0 || (n == 0 && text.windows(7).any(|window| window == b"COMMIT;")) {
-            break;
-        }
-        if n > 0 {
-            std::thread::sleep(Duration::from_secs(3));
-            if text.windows(14).any(|window| window == b"pg_xact_status") {
-                std::thread::sleep(Duration::from_secs(60));
-            }
-        }
-        server.write_all(text).unwrap();
-    }
-    let _ = client.shutdown(std::net::Shutdown::Both);
-    let _ = server.shutdown(std::net::Shutdown::Both);
+    // The connection breaks at the commit; later ones log in slowly, and the question freezes.
+    let relay = Relay::new()
+        .strike(When::Before("COMMIT"), Strike::Cut)
+        .strike(When::Before("pg_xact_status"), Strike::Hold)
+        .later(Later::Late(Duration::from_secs(3)));
+    let run = relay.serve(hub.program(&NEW)).env("PGSSLMODE", "disable").run().exits(1);
+    run.says("cannot be asked for its outcome").within(17);
 }
 
 /// Whether slots are free was judged by a snapshot from before the wait.

@@ -1,6 +1,7 @@
 //! README, "Security": none on stderr at any verbosity, none in argv.
 
-use crate::support::{Answer, Cut, Hub, Program, Proxy, Run, Ssm, sha256_hex};
+use crate::support::relay::{Strike, When};
+use crate::support::{Answer, Hub, Program, Relay, Run, Ssm, sha256_hex};
 
 const PASSWORD: &str = "the-hub-password-1234";
 
@@ -121,8 +122,8 @@ fn no_secret_reaches_stderr_when_the_login_or_the_commit_fails() {
         .run()
         .fails();
     assert_no_secret(&run, &[]);
-    let proxy = Proxy::new(Cut::Before("COMMIT"), true);
-    let run = proxy.serve(loud(hub.program(&["--name", "A", "--code", "A"]))).run().exits(1);
+    let relay = Relay::new().strike(When::Before("COMMIT"), Strike::Cut);
+    let run = relay.serve(loud(hub.program(&["--name", "A", "--code", "A"]))).run().exits(1);
     let kit = run.stdout.lines().next().unwrap().to_owned();
     assert_no_secret(&run, &[kit]);
 }

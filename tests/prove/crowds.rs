@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use postgres::Client;
 use postgres::error::SqlState;
 
-use crate::checker::{Record, Tally, check_beside, say};
-use crate::random::number;
+use super::checker::{Record, Tally, check_beside, say};
+use super::random::number;
 use crate::support::{Answer, Hub, Program, Run, Ssm, eventually};
 
 fn runs() -> usize {

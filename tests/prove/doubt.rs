@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::checker::{Record, Tally, check, check_beside, compare};
+use super::checker::{Record, Tally, check, check_beside, compare};
 use crate::support::{Hub, Ssm};
 
 /// Runs of every outcome: registered and found again on stdout, registered through SSM, failed,

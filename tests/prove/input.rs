@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{LazyLock, Mutex};
 
-use crate::random::{Random, Words, cases, property, seed};
+use super::random::{Random, Words, cases, property, seed};
 use crate::support::{Hub, Program, Run, Ssm, python};
 
 fn agree<T: PartialEq + std::fmt::Debug>(seen: T, expected: T, run: &Run) -> Result<(), String> {

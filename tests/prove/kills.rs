@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use crate::checker::{Tally, check, say};
-use crate::random::{Random, number, seed};
-use crate::relay::{Relay, Strike};
-use crate::storm::{Job, every_step, hub, side_by_side, signal};
+use super::checker::{Tally, check, say};
+use super::random::{Random, number, seed};
+use super::storm::{Job, every_step, hub, side_by_side, signal};
 use crate::support::Ssm;
+use crate::support::relay::{Relay, Strike, When};
 
 #[derive(Clone, Copy, Debug)]
 enum End {
@@ -111,7 +111,7 @@ fn killed_at_every_step(through_ssm: bool, end: End) {
     let jobs = steps.iter().enumerate().map(|(n, step)| {
         (
             Job::new(&hub, &ssm, n + 1, n + 1, through_ssm),
-            Relay::new(&ssm, Some((*step, Strike::Hold))),
+            Relay::new().and_to(&ssm).strike(When::At(*step), Strike::Hold),
         )
     });
     let what = format!("{end:?} at every step, {}", if through_ssm { "SSM" } else { "stdout" });

@@ -3,16 +3,16 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::checker::{Tally, check, say};
-use crate::relay::{Relay, Strike};
-use crate::storm::{Job, every_step, hub, side_by_side};
-use crate::support::{Hub, Ssm, Wire};
+use super::checker::{Tally, check, say};
+use super::storm::{Job, every_step, hub, side_by_side};
+use crate::support::Ssm;
+use crate::support::relay::{Later, Relay, Strike, When};
 
 #[test]
 fn no_kit_is_lost_when_a_connection_breaks_at_any_message() {
     for through_ssm in [false, true] {
         for strike in [Strike::Cut, Strike::Reset] {
-            struck_at_every_message(&[strike], through_ssm, 4);
+            struck_at_every_message(&[(strike, Later::Served)], through_ssm, 4);
         }
     }
 }
@@ -22,27 +22,26 @@ fn no_kit_is_lost_when_a_connection_breaks_at_any_message() {
 fn no_kit_is_lost_when_a_connection_freezes_at_any_message() {
     thread::scope(|scope| {
         for through_ssm in [false, true] {
-            let freeze = [Strike::Hold, Strike::HoldAll];
+            let freeze = [Later::Served, Later::Held].map(|later| (Strike::Hold, later));
             scope.spawn(move || struck_at_every_message(&freeze, through_ssm, 400));
         }
     });
 }
 
-fn struck_at_every_message(strikes: &[Strike], through_ssm: bool, at_once: usize) {
+fn struck_at_every_message(strikes: &[(Strike, Later)], through_ssm: bool, at_once: usize) {
     let ssm = Ssm::new();
     let (mut hub, steps, undisturbed) = every_step(&ssm, through_ssm);
     let plans: Vec<_> = strikes
         .iter()
-        .flat_map(|strike| steps.iter().map(move |step| (*step, *strike)))
+        .flat_map(|(strike, later)| steps.iter().map(move |step| (*step, *strike, *later)))
         // Before one and after the one before it is the same thing to a connection that freezes.
-        .filter(|(step, strike)| match strike {
-            Strike::Hold => !step.passed,
-            Strike::HoldAll => step.passed,
-            Strike::Cut | Strike::Reset => true,
+        .filter(|(step, strike, later)| {
+            *strike != Strike::Hold || step.passed == (*later == Later::Held)
         })
         .collect();
-    let jobs = plans.iter().enumerate().map(|(n, plan)| {
-        (Job::new(&hub, &ssm, n + 1, n + 1, through_ssm), Relay::new(&ssm, Some(*plan)))
+    let jobs = plans.iter().enumerate().map(|(n, (step, strike, later))| {
+        let relay = Relay::new().and_to(&ssm).strike(When::At(*step), *strike).later(*later);
+        (Job::new(&hub, &ssm, n + 1, n + 1, through_ssm), relay)
     });
     let what =
         format!("{strikes:?} at every message, {}", if through_ssm { "SSM" } else { "stdout" });
@@ -77,13 +76,11 @@ fn struck_at_every_message(strikes: &[Strike], through_ssm: bool, at_once: usize
 fn a_network_that_is_slow_by_a_second_each_way_is_only_slow() {
     let (mut hub, ssm) = (hub(10), Ssm::new());
     // A second in each direction.
-    let ports =
-        [Hub::cluster().port(), ssm.port()].map(|to| Wire::to(to, Duration::from_secs(2)).port);
+    let relay = Relay::new().and_to(&ssm).late(Duration::from_secs(2));
     let jobs = [false, true].map(|through_ssm| {
         let n = usize::from(through_ssm);
         let mut job = Job::new(&hub, &ssm, n, n, through_ssm);
-        job.program = job.program.env("DB_HOST", "127.0.0.1").env("DB_PORT", ports[0].to_string());
-        job.program = job.program.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", ports[1]));
+        job.program = relay.serve(job.program);
         job
     });
     let records = side_by_side("slow", 2, jobs.into(), |job: Job| {

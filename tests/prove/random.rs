@@ -8,7 +8,7 @@ use std::sync::{LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::checker::say;
+use super::checker::say;
 
 /// An input: arguments, `KEY=value`s or texts, in bytes that need not be UTF-8.
 pub type Words = Vec<Vec<u8>>;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use crate::checker::{Record, check, say};
-use crate::storm::{Job, side_by_side};
+use super::checker::{Record, check, say};
+use super::storm::{Job, side_by_side};
 use crate::support::hub::Cluster;
-use crate::support::{Answer, Cut, Hub, Proxy, Ssm, eventually};
+use crate::support::relay::{Relay, Strike, When};
+use crate::support::{Answer, Hub, Ssm, eventually};
 
 /// Ways for a server to go down.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -149,18 +150,18 @@ fn a_hub_without_a_free_connection_registers_nothing() {
 
 #[test]
 fn an_outcome_is_asked_for_until_the_hub_has_a_connection_for_it() {
-    for (cut, exit) in [(Cut::After("COMMIT"), 0), (Cut::Before("COMMIT"), 1)] {
+    for (when, exit) in [(When::After("COMMIT"), 0), (When::Before("COMMIT"), 1)] {
         let mut hub = Hub::new();
         let clerk = clerk(&mut hub);
-        let (ssm, proxy) = (Ssm::new().script(&[Answer::Hold]), Proxy::new(cut, true));
+        let (ssm, relay) =
+            (Ssm::new().script(&[Answer::Hold]), Relay::new().strike(when, Strike::Cut));
         let (program, record) = Job::new(&hub, &ssm, 0, 0, true).split();
         let program = program.env("POSTGRES_USER", &clerk).env("POSTGRES_PASSWORD", "clerk");
-        let running = proxy.serve(program).spawn();
+        let running = relay.serve(program).spawn();
         eventually("the run delivers", || !ssm.requests().is_empty());
         hub.execute(&format!("ALTER ROLE {clerk} CONNECTION LIMIT 0"));
         ssm.release();
-        let connections = || proxy.connections.load(std::sync::atomic::Ordering::SeqCst);
-        eventually("the run has asked several times", || connections() > 4);
+        eventually("the run has asked several times", || relay.connections() > 4);
         hub.execute(&format!("ALTER ROLE {clerk} CONNECTION LIMIT -1"));
         let run = running.wait().exits(exit);
         let tally = check(&mut hub, &[record(&run, &ssm)]);

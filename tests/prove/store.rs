@@ -1,7 +1,7 @@
 //! SSM fails at every put, that of the kit and that of the `[]` that takes it back.
 
-use crate::checker::{check, say};
-use crate::storm::{Job, hub, side_by_side};
+use super::checker::{check, say};
+use super::storm::{Job, hub, side_by_side};
 use crate::support::{Answer, Ssm};
 
 const ANSWERS: [Answer; 7] = [

@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::checker::{Record, say};
-use crate::relay::{Relay, Step};
+use super::checker::{Record, say};
+use crate::support::relay::{Relay, Step};
 use crate::support::{Hub, Program, Run, Ssm};
 
 /// A hub with this many free slots.
@@ -51,7 +51,7 @@ impl Job {
 pub fn every_step(ssm: &Ssm, through_ssm: bool) -> (Hub, Vec<Step>, Record) {
     let hub = hub(400);
     let (program, record) = Job::new(&hub, ssm, 0, 0, through_ssm).split();
-    let relay = Relay::new(ssm, None);
+    let relay = Relay::new().and_to(ssm);
     let run = relay.serve(program).run().exits(0);
     (hub, relay.steps(), record(&run, ssm))
 }

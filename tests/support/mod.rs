@@ -1,18 +1,15 @@
-//! What the tests, the proof and the benchmark stand on; each uses its part.
-#![allow(dead_code, unused_imports)]
+//! What the tests and the benchmark stand on.
 
 pub mod hub;
 pub mod not_run;
-pub mod proxy;
+pub mod relay;
 pub mod run;
 pub mod ssm;
-pub mod wire;
 
 pub use hub::Hub;
-pub use proxy::{Cut, Proxy};
+pub use relay::Relay;
 pub use run::{Program, Run};
 pub use ssm::{Answer, Ssm};
-pub use wire::Wire;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

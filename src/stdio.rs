@@ -1,0 +1,99 @@
+//! stdout, which takes the kit and the verdict, and stdin, where a reader acknowledges the kit
+//! (README, "Delivery").
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::mem;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::time::Duration;
+
+use crate::error::Failure;
+use crate::secret::Secret;
+use crate::wait::{self, Stop};
+
+/// Longest wait for whoever reads stdout.
+const WRITE: Duration = Duration::from_secs(30);
+/// Longest wait for the acknowledgement.
+const ACKNOWLEDGEMENT: Duration = Duration::from_secs(30);
+
+/// The descriptor itself: the standard library's `Stdout` takes a closed one for success.
+pub struct Stdout {
+    file: File,
+    /// A line may have been begun and not ended.
+    torn: bool,
+}
+
+impl Stdout {
+    /// Takes the process's stdout.
+    /// Errors: the descriptor cannot be duplicated.
+    pub fn open() -> Result<Stdout, Failure> {
+        let stdout = io::stdout().as_fd().try_clone_to_owned();
+        Ok(Stdout { file: File::from(stdout.map_err(undelivered)?), torn: false })
+    }
+
+    /// Fails if what is written is lost: in a device that is no terminal, such as `/dev/null`,
+    /// which Rust puts in the place of a closed stdout.
+    pub fn leads_somewhere(&self) -> Result<(), Failure> {
+        let kind = self.file.metadata().map_err(undelivered)?.file_type();
+        if kind.is_char_device() && !self.file.is_terminal() {
+            return Err(undelivered(io::Error::other(
+                "it is closed, or leads to /dev/null or another device that keeps nothing",
+            )));
+        }
+        Ok(())
+    }
+
+    /// Writes a line, and syncs it if it went into a file.
+    /// Errors: every one that the system reports; or nobody reads.
+    pub fn print(&mut self, line: &str) -> Result<(), Failure> {
+        let start = if mem::replace(&mut self.torn, true) { "\n" } else { "" };
+        // One buffer, so that a line that fits goes out in one write.
+        let line = Secret::new([start, line, "\n"].concat());
+        let mut file = self.file.try_clone().map_err(undelivered)?;
+        let written = wait::within(wait::patience(WRITE), move || {
+            file.write_all(line.expose().as_bytes())?;
+            if file.metadata()?.is_file() { file.sync_all() } else { Ok(()) }
+        });
+        match written {
+            Ok(written) => written.map_err(undelivered)?,
+            Err(Stop::Interrupted) => return Err(wait::interrupted()),
+            Err(Stop::Late(_)) => return Err(undelivered(io::Error::other("nobody reads it"))),
+            Err(Stop::Broken(why)) => return Err(undelivered(io::Error::other(why))),
+        }
+        self.torn = false;
+        Ok(())
+    }
+}
+
+/// Waits for the line on stdin with which the reader of stdout says that it has stored the kit.
+/// Errors: it said something else, or nothing. What it said is not repeated.
+pub fn await_acknowledgement(trust_id: &str) -> Result<(), Failure> {
+    let expected = format!("{trust_id}\n");
+    // A byte more than is right, so that a longer line is seen to be one.
+    let longest = u64::try_from(expected.len()).unwrap_or_default() + 1;
+    let answer = wait::within(ACKNOWLEDGEMENT, move || {
+        let mut line = Vec::new();
+        let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+        BufReader::new(stdin.take(longest)).read_until(b'\n', &mut line)?;
+        Ok::<_, io::Error>(line)
+    });
+    let why = match answer {
+        Ok(Ok(line)) if line == expected.as_bytes() => return Ok(()),
+        Ok(Ok(line)) if line.is_empty() => "stdin ended without an acknowledgement".to_owned(),
+        Ok(Ok(_)) => "the line on stdin is not the kit's trust_id".to_owned(),
+        Ok(Err(error)) => format!("cannot read stdin: {error}"),
+        Err(Stop::Late(limit)) => format!("no acknowledgement within {} s", limit.as_secs()),
+        Err(Stop::Broken(why)) => why,
+        Err(Stop::Interrupted) => return Err(wait::interrupted()),
+    };
+    Err(Failure::new(
+        format!("the kit was not acknowledged: {why}"),
+        "have the reader store the kit, then write its trust_id and a line break to stdin; run again",
+    ))
+}
+
+fn undelivered(error: io::Error) -> Failure {
+    let next = "give it a pipe or a file that takes the whole kit, and run again";
+    Failure::new(format!("cannot deliver to stdout: {error}"), next)
+}

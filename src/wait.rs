@@ -1,0 +1,97 @@
+//! Waiting, always with an end: a limit, or a signal (README, "Delivery").
+//!
+//! The program does one thing at a time. The thread that [`within`] starts exists only because
+//! neither the `postgres` crate, nor the resolver, nor a write to a pipe can be told when to give
+//! up. The caller waits here meanwhile. Work that is given up keeps what it owns until the process
+//! ends, which is soon.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, LazyLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use crate::error::Failure;
+
+/// How long a signal can go unnoticed.
+const GLANCE: Duration = Duration::from_millis(20);
+/// Longest wait for each step of the clean-up after a signal: a container's engine kills what is
+/// still there after ten seconds.
+const CLEAN_UP: Duration = Duration::from_secs(4);
+
+/// The signal that has come, or 0.
+static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
+/// Signals do not end a wait any more.
+static HELD: AtomicBool = AtomicBool::new(false);
+
+/// Why a wait ended without a result.
+pub enum Stop {
+    /// The limit is over.
+    Late(Duration),
+    /// TERM, INT or HUP came.
+    Interrupted,
+    /// The work could not start, or it ended in a panic.
+    Broken(String),
+}
+
+/// Lets TERM, INT and HUP end waits instead of the process, also for process 1 of a container,
+/// which has no default reaction to them.
+/// Errors: the system refuses the handler.
+pub fn watch_signals() -> io::Result<()> {
+    for signal in [SIGTERM, SIGINT, SIGHUP] {
+        flag::register_usize(signal, SIGNAL.clone(), usize::try_from(signal).unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+/// From here on signals wait for the end of the run.
+/// Errors: one has come before.
+pub fn hold_signals() -> Result<(), Failure> {
+    if HELD.swap(true, SeqCst) || SIGNAL.load(SeqCst) == 0 { Ok(()) } else { Err(interrupted()) }
+}
+
+/// The limit, or less of it if a signal has come.
+pub fn patience(limit: Duration) -> Duration {
+    if SIGNAL.load(SeqCst) == 0 { limit } else { limit.min(CLEAN_UP) }
+}
+
+/// What a signal makes of a run that has not begun to commit.
+pub fn interrupted() -> Failure {
+    let names = [(SIGTERM, "SIGTERM"), (SIGINT, "SIGINT"), (SIGHUP, "SIGHUP")];
+    let came = SIGNAL.load(SeqCst);
+    let name = names.iter().find(|(signal, _)| usize::try_from(*signal) == Ok(came));
+    let name = name.map_or("a signal", |(_, name)| name);
+    Failure::new(format!("the run was interrupted by {name}"), "run again when you are ready")
+}
+
+/// Runs `work` for at most `limit`.
+/// Errors: it has not ended yet, and is given up.
+pub fn within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Stop> {
+    let start = Instant::now();
+    let (done, result) = mpsc::sync_channel(1);
+    thread::Builder::new()
+        .spawn(move || done.send(work()))
+        .map_err(|error| Stop::Broken(format!("cannot start a thread: {error}")))?;
+    loop {
+        let left = limit.saturating_sub(start.elapsed());
+        match result.recv_timeout(left.min(GLANCE)) {
+            Ok(done) => return Ok(done),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Stop::Broken("internal error, see the line before".to_owned()));
+            }
+            Err(RecvTimeoutError::Timeout) if left.is_zero() => return Err(Stop::Late(limit)),
+            Err(RecvTimeoutError::Timeout) => {
+                if SIGNAL.load(SeqCst) != 0 && !HELD.load(SeqCst) {
+                    return Err(Stop::Interrupted);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The contract, rule by rule.
+
+mod command_line;
+mod commit;
+mod delivery_ssm;
+mod delivery_stdout;
+mod documents;
+mod ecs;
+mod empty_root;
+mod end_to_end;
+mod environment;
+mod fresh;
+mod frozen;
+mod limits;
+mod makefile;
+mod production;
+mod registration;
+mod regressions;
+mod secrets;
+mod slots;

@@ -1,0 +1,13 @@
+//! The proof: storms, after which every kit that anybody could have read is compared with what the
+//! hub holds. README, "Proof", says how to run it at any size.
+
+mod checker;
+mod crowds;
+mod doubt;
+mod input;
+mod kills;
+mod network;
+mod random;
+mod server;
+mod store;
+mod storm;
