@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Runs all tests, and says at the end what this machine could not prove. A test that finds no
-# namespaces writes that into target/tmp/not-run; where they are there all the same, it fails here.
+# namespaces writes that into target/not-run; where they are there all the same, it fails here.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-not_run=target/tmp/not-run
+not_run=target/not-run
 rm -f "$not_run"
 RUST_TEST_THREADS=8 deploy/dev/live.sh - deploy/dev/cargo.sh test --release --locked "$@"
 [ -s "$not_run" ] || exit 0
