@@ -29,8 +29,8 @@ unset "${!PG@}"
 
 place=$2
 while [ ! -e "$place" ]; do place=$(dirname "$place"); done
-owner=$(stat -c %u "$place")
-if [ "$(id -u)" = 0 ] && [ "$owner" != 0 ] && id "$owner" >/dev/null 2>&1; then
+owner=$(stat -c %U "$place")
+if [ "$(id -u)" = 0 ] && [ "$owner" != "$(id -un)" ] && id "$owner" >/dev/null 2>&1; then
     exec setpriv --reuid "$owner" --regid "$(id -g "$owner")" --init-groups ${bin+env "PG=$bin"} "$here/deploy/dev/hub.sh" "$@"
 fi
 
@@ -70,12 +70,12 @@ if [ "$(id -u)" = 0 ]; then
     elsewhere=$(cat "$dir/home" 2>/dev/null) || elsewhere=
     if [[ $elsewhere == /var/tmp/register-trust-hub* && -d $elsewhere ]]; then
         home=$elsewhere
-        set_user "$(stat -c %u "$home")"
+        set_user "$(stat -c %U "$home")"
         of=$(server head -n 1 of 2>/dev/null) || of=$dir
         [ "$of" = "$dir" ] || [ "$(cat "$of/home" 2>/dev/null)" != "$home" ] || home=$dir/server
     fi
     if [ -d "$home" ]; then
-        [ "$(stat -c %u "$home")" = 0 ] || set_user "$(stat -c %u "$home")"
+        [ "$(stat -c %u "$home")" = 0 ] || set_user "$(stat -c %U "$home")"
     fi
 fi
 

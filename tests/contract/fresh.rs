@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::support::hub::Cluster;
+use crate::support::hub::{Cluster, postgres};
 use crate::support::not_run::not_run;
 use crate::support::{eventually, root};
 
@@ -87,7 +87,7 @@ impl Home {
             let line = env.lines().find_map(|line| line.strip_prefix(&format!("{key}="))).unwrap();
             line.to_owned()
         };
-        let mut psql = Command::new("psql");
+        let mut psql = Command::new(postgres("psql"));
         psql.args(["-XAtq", "-h", "127.0.0.1", "-U", "hub", "-d", "hub", "-c", sql]);
         succeeds(psql.args(["-p", &value("DB_PORT")]).env("PGPASSWORD", value("POSTGRES_PASSWORD")))
     }
@@ -443,6 +443,24 @@ fn what_a_person_has_in_the_shell_changes_nothing() {
     }
 }
 
+#[test]
+fn another_postgresql_is_named_by_pg_and_does_not_touch_the_hub_of_this_one() {
+    let folder = Folder::new("versions");
+    let hub = folder.hub("hub");
+    hub.start();
+    hub.mark();
+    succeeds(&mut hub.command("stop"));
+    let said = fails(hub.command("start").env("PG", "/nowhere"));
+    assert!(said.contains("ERROR PG is '/nowhere', and there is no initdb"), "{said}");
+    let newer =
+        path(&folder, &[], &[("initdb", ""), ("postgres", "echo 'postgres (PostgreSQL) 99.1'")]);
+    let said = fails(hub.command("start").env("PG", newer));
+    assert!(said.contains("was made by PostgreSQL ") && said.contains("99.1"), "{said}");
+    let own = PathBuf::from(postgres("postgres"));
+    succeeds(hub.command("start").env("PG", own.parent().unwrap()));
+    assert!(hub.is_marked());
+}
+
 /// A path that holds these commands of the machine and these stand-ins, and no others.
 fn path(folder: &Folder, commands: &[&str], stand_ins: &[(&str, &str)]) -> PathBuf {
     let bin = folder.0.join("bin");
@@ -489,7 +507,7 @@ fn an_old_or_incomplete_rust_is_named_before_anything_is_installed() {
 }
 
 #[test]
-fn a_user_without_sudo_is_told_all_packages_in_one_line_and_root_installs_them_at_once() {
+fn a_user_without_sudo_or_with_one_that_refuses_is_told_all_packages_in_one_line() {
     let folder = Folder::new("packages");
     let installed = folder.0.join("installed");
     let log = format!("echo \"$@\" >>{}", installed.display());

@@ -14,6 +14,12 @@ use super::{Program, root};
 const OPTIONS: &str = "-c max_connections=400 -c fsync=off -c TimeZone=Pacific/Kiritimati \
                        -c max_prepared_transactions=0 -c log_timezone=UTC";
 
+/// The path of one of PostgreSQL's programs, of the version that `make test PG=DIR` asks for.
+pub fn postgres(program: &str) -> String {
+    let bin = Command::new(root().join("deploy/dev/need.sh")).arg("postgres").output().unwrap();
+    format!("{}/{program}", String::from_utf8(bin.stdout).unwrap().trim())
+}
+
 pub struct Cluster {
     pub dir: PathBuf,
     pub env: HashMap<String, String>,
@@ -90,8 +96,7 @@ impl Cluster {
 
     /// What `pg_ctl` does; a server that it starts has its port again.
     pub fn pg_ctl(&self, arguments: &str) -> bool {
-        let bin = Command::new(root().join("deploy/dev/need.sh")).arg("postgres").output().unwrap();
-        let pg_ctl = format!("{}/pg_ctl", String::from_utf8(bin.stdout).unwrap().trim());
+        let pg_ctl = postgres("pg_ctl");
         let (data, port) = (self.data(), self.port());
         let options = format!(
             "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' {OPTIONS}"
@@ -187,7 +192,7 @@ impl Hub {
     /// Runs a script as an operator would, with these further arguments.
     pub fn psql(&self, script: &str, arguments: &[&str]) -> (bool, String) {
         let env = &self.cluster.env;
-        let output = Command::new("psql")
+        let output = Command::new(postgres("psql"))
             .args(["-X", "-q", "-h", &env["DB_HOST"], "-p", &env["DB_PORT"]])
             .args(["-U", &env["POSTGRES_USER"], "-d", &self.database, "-f"])
             .arg(root().join(script))
