@@ -1,84 +1,109 @@
 //! Why AWS did not do it, in words that hold no secret: AWS may quote what it refuses.
 
-use std::fmt::Display;
+use std::env;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::error::{Failure, one_line};
+use crate::error::{Failure, words};
+use crate::http::{Answer, HttpError};
 use crate::secret::Secret;
+use crate::tls::TlsError;
 use crate::wait;
 
 /// A call that failed.
 pub struct AwsError {
-    /// The kind of error, in our words or as a plain code: no text of the request.
+    /// The kind of error, in our words or as AWS's code.
     pub kind: String,
     /// AWS's own words, if it answered.
-    pub message: String,
+    message: String,
     /// What to do about it.
-    pub next: &'static str,
+    next: String,
     /// Worth another attempt.
     pub transient: bool,
-    /// The request may have been carried out, or may be carried out later.
-    pub unanswered: bool,
+    /// SSM itself refused: the request is not carried out, now or later.
+    pub from_ssm: bool,
 }
 
 impl AwsError {
-    fn ours(kind: &str, next: &'static str, transient: bool) -> AwsError {
-        AwsError {
-            kind: one_line(kind),
-            message: String::new(),
-            next,
-            transient,
-            unanswered: false,
-        }
+    fn ours(kind: impl Into<String>, next: &str, transient: bool) -> AwsError {
+        let (kind, next, message) = (kind.into(), next.to_owned(), String::new());
+        AwsError { kind, message, next, transient, from_ssm: false }
     }
 
     /// An answer, but none that SSM gives.
     pub fn not_ssm() -> AwsError {
         let next = "check AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_SSM, and run again";
-        AwsError { unanswered: true, ..AwsError::ours("the answer is not SSM's", next, false) }
+        AwsError::ours("the answer is not SSM's", next, false)
+    }
+
+    /// What the settings hold cannot stand in a request.
+    pub fn unusable() -> AwsError {
+        let next = "check AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_SSM and the AWS credentials";
+        AwsError::ours("the request cannot be built", next, false)
     }
 
     /// Nothing to sign with, and why.
-    pub fn without_credentials(tried: &str) -> AwsError {
+    pub fn without_credentials(why: &str) -> AwsError {
         let next = "give the task a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
-        AwsError::ours(&format!("no AWS credentials ({tried})"), next, false)
-    }
-
-    /// No answer, or a broken one.
-    pub fn unreachable(cause: impl Display) -> AwsError {
-        let cause = cause.to_string();
-        let (next, transient) = if cause.contains("certificate") {
-            ("check the CA bundle (SSL_CERT_FILE) and the endpoint's certificate", false)
-        } else if cause.contains("error building request") || cause.contains("error parsing header")
-        {
-            ("check AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_SSM and the AWS credentials", false)
-        } else {
-            ("check AWS_REGION, the endpoint and the network, and run again", true)
-        };
-        let unanswered = transient && !cause.contains("error trying to connect");
-        AwsError { unanswered, ..AwsError::ours(&cause, next, transient) }
+        AwsError::ours(format!("no AWS credentials ({why})"), next, false)
     }
 
     /// A signal came.
     pub fn interrupted() -> AwsError {
         let failure = wait::interrupted();
-        AwsError::ours(&failure.what, "run again when you are ready", false)
+        AwsError::ours(failure.what, &failure.next, false)
+    }
+
+    /// No fault of AWS's.
+    pub fn internal(why: &str) -> AwsError {
+        AwsError::ours(why, "report this message", false)
+    }
+
+    /// No answer in time.
+    pub fn late(limit: Duration) -> AwsError {
+        AwsError::unreachable(HttpError::Other(format!(
+            "no answer within {:.0} s",
+            limit.as_secs_f32().ceil()
+        )))
+    }
+
+    /// No answer, or a broken one.
+    pub fn unreachable(error: HttpError) -> AwsError {
+        let proxy = ["HTTPS_PROXY", "https_proxy"].iter().find(|it| env::var_os(it).is_some());
+        let proxy = proxy.map(|it| format!("; {it} is set, and no proxy is used"));
+        let (kind, next, transient) = match error {
+            HttpError::Tls(error @ (TlsError::Certificate(_) | TlsError::Authorities(_))) => {
+                let next = "check the authorities (AWS_CA_BUNDLE, SSL_CERT_FILE) and the \
+                            endpoint's certificate";
+                (error.to_string(), next, false)
+            }
+            HttpError::Tls(error) => (error.to_string(), "check the endpoint, and run again", true),
+            HttpError::Other(why) => {
+                (why, "check AWS_REGION, the endpoint and the network, and run again", true)
+            }
+        };
+        let kind = words(&kind, 64) + &proxy.unwrap_or_default();
+        AwsError::ours(kind, next, transient)
     }
 
     /// An answer that is no success, in the JSON protocol's form:
     /// <https://docs.aws.amazon.com/systems-manager/latest/APIReference/CommonErrors.html>.
-    pub fn refused(status: u16, body: &[u8], request_id: &str) -> AwsError {
-        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    pub fn refused(answer: &Answer) -> AwsError {
+        let status = answer.status;
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let text = |key| body.get(key).and_then(Value::as_str);
         // Some services put a namespace before the code.
-        let code = text("__type").and_then(|code| code.rsplit('#').next()).unwrap_or("error");
-        let code = plain(code);
+        let code = text("__type").and_then(|code| code.rsplit('#').next());
         let message = text("message").or_else(|| text("Message")).unwrap_or_default();
+        let id = answer.headers.get("x-amzn-requestid").and_then(|id| id.to_str().ok());
         let transient = status >= 500
             || [408, 429].contains(&status)
-            || ["Throttl", "TooMany", "RequestLimit"].iter().any(|word| code.contains(word));
-        let next = match code {
+            || ["Throttl", "TooMany", "RequestLimit"]
+                .iter()
+                .any(|word| code.is_some_and(|code| code.contains(word)));
+        let skewed = ["Signature expired", "not yet current"].iter().any(|it| message.contains(it));
+        let next = match code.unwrap_or_default() {
             "AccessDeniedException" => {
                 "allow the role ssm:PutParameter on this name (ssm:GetParameter on the slot names), \
                  and the default key; then run again"
@@ -86,6 +111,9 @@ impl AwsError {
             "ParameterNotFound" => {
                 "create it: aws ssm put-parameter --type String --value '[\"Trust_1\"]' --name \
                  /flip/fl_kit_slot_names"
+            }
+            "RequestExpired" | "InvalidSignatureException" if skewed => {
+                "set the clock of this host, and run again"
             }
             "ExpiredTokenException"
             | "UnrecognizedClientException"
@@ -96,41 +124,43 @@ impl AwsError {
             _ if transient => "wait a minute, and run again",
             _ => "correct what AWS names, and run again",
         };
+        let (plain, id) = (code.map_or("error", plain), id.map_or("none", plain));
         AwsError {
-            kind: format!("{code} (HTTP {status}, request {})", plain(request_id)),
-            message: one_line(&format!(": {message}")),
-            next,
+            kind: format!("{plain} (HTTP {status}, request {id})"),
+            message: words(message, 64),
+            next: next.to_owned(),
             transient,
-            unanswered: false,
+            from_ssm: code.is_some(),
         }
     }
 
     /// What failed, in AWS's words and ours. The step is the caller's to name.
     pub fn into_failure(self) -> Failure {
-        Failure::new(format!("{}{}", self.kind, self.message), self.next)
+        let AwsError { kind, message, next, .. } = self;
+        let message = if message.is_empty() { message } else { format!(": {message}") };
+        Failure::new(kind + &message, next)
     }
 
-    /// Without AWS's words, if they repeat a value of the kit, or eight characters of one that
-    /// looks random, or a signed request.
-    pub fn withholding(mut self, kit: &Secret) -> AwsError {
-        let message = self.message.as_bytes();
+    /// Without AWS's words, if they repeat a part of this: a value of the kit, or eight characters of
+    /// what looks random.
+    pub fn withholding(mut self, secret: &Secret) -> AwsError {
+        let words = [&self.kind, &self.message].map(|words| words.as_bytes());
         let repeats = |part: &str| {
             let random = part.len() >= 20 && !part.contains(['.', ' ']);
             let shortest = if random { 8 } else { part.len().max(4) };
             let mut ours = part.as_bytes().windows(shortest);
-            ours.any(|own| message.windows(own.len()).any(|theirs| theirs == own))
+            ours.any(|own| words.iter().any(|it| it.windows(own.len()).any(|theirs| theirs == own)))
         };
-        if self.message.to_ascii_lowercase().contains("x-amz-security-token")
-            || kit.expose().split('"').any(repeats)
-        {
-            self.message = ": the message is withheld, for it quotes the kit".to_owned();
+        if secret.expose().split('"').any(repeats) {
+            self.kind = "AWS refused".to_owned();
+            self.message = "its answer is withheld, for it quotes a secret".to_owned();
         }
         self
     }
 }
 
-/// Whatever is no plain word is not shown: it could be a quote of the request.
+/// A code or an id as it is, or nothing of it: what is longer, or of other letters, may be a quote.
 fn plain(text: &str) -> &str {
-    let fits = text.len() <= 40 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    if fits { text } else { "unreadable" }
+    let fits = text.len() <= 60 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if fits && words(text, 33) == text { text } else { "unreadable" }
 }

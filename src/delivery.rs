@@ -5,9 +5,9 @@ use std::fmt;
 use log::{debug, warn};
 
 use crate::aws::Aws;
+use crate::endpoint;
 use crate::error::Failure;
 use crate::secret::Secret;
-use crate::settings;
 use crate::stdio::{Stdout, await_acknowledgement};
 
 /// The verdict "this run failed, there is no kit".
@@ -49,7 +49,7 @@ impl Delivery {
             Transport::Stdout | Transport::Acknowledged => None,
             Transport::Parameter(name) => {
                 stdout.leads_somewhere()?;
-                Some(Parameter { name, aws: settings::aws()?, ours: false, doubt: false })
+                Some(Parameter { name, aws: endpoint::aws()?, ours: false, doubt: false })
             }
         };
         Ok(Delivery { stdout, acknowledged, parameter })

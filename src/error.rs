@@ -6,9 +6,32 @@
 
 use std::fmt;
 
-/// Words from elsewhere, fit for a line of the log.
-pub fn one_line(text: &str) -> String {
-    text.replace(char::is_control, " ")
+/// Most characters of somebody else's words.
+const LONGEST: usize = 1000;
+
+/// Words from elsewhere, fit for a line of the log: short, without characters that steer a terminal,
+/// break the line or turn its order round, and withheld altogether if a part of them looks like a
+/// key, a token or a hash. So many hexadecimal digits in a row are one.
+pub fn words(text: &str, hash: usize) -> String {
+    let looks_random = |part: &str| {
+        let has = |kind: fn(&char) -> bool| part.chars().any(|c| kind(&c));
+        part.len() >= 16
+            && has(char::is_ascii_digit)
+            && has(char::is_ascii_uppercase)
+            && has(char::is_ascii_lowercase)
+    };
+    let is_hash = |part: &str| part.len() >= hash && part.bytes().all(|b| b.is_ascii_hexdigit());
+    let mut parts = text.split(|c: char| !c.is_ascii_alphanumeric());
+    if parts.any(|part| looks_random(part) || is_hash(part)) {
+        return "the words are withheld, for they may quote a secret".to_owned();
+    }
+    let steers = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+            || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+            || matches!(c, '\u{e0000}'..='\u{e0fff}')
+    };
+    text.chars().take(LONGEST).map(|c| if steers(c) { ' ' } else { c }).collect()
 }
 
 /// A failed step, in words.

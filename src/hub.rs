@@ -1,16 +1,19 @@
 //! A connection to the hub's database: address, TLS, password, and no wait without an end.
 
-use std::error::Error;
+use std::error::Error as _;
 use std::time::{Duration, Instant};
 
 use log::debug;
-use postgres::config::SslMode;
+use postgres::config::{SslMode, SslNegotiation};
 use postgres::error::SqlState;
-use postgres::{Client, Config};
+use postgres::{Client, Config, Error};
 
-use crate::error::{Failure, one_line};
+use crate::error::{Failure, words};
+use crate::net;
 use crate::settings::{Settings, Stage};
+use crate::tls::{self, TlsError};
 use crate::wait::{self, Stop};
+use crate::wire::{Need, Wire};
 
 /// Longest wait for a connection that is ready for statements.
 pub const CONNECT: Duration = Duration::from_secs(10);
@@ -25,43 +28,8 @@ pub struct Hub(Option<Client>);
 impl Hub {
     /// Connects and logs in, within `limit`.
     pub fn connect(settings: &Settings, limit: Duration) -> Result<Hub, Failure> {
-        let deadline = Instant::now() + limit;
         let Settings { host, port, user, database, .. } = settings;
-        let mut config = Config::new();
-        config.host(host).port(*port).user(user).dbname(database);
-        // One dead address of a host leaves time for its others.
-        config.application_name("register-trust").connect_timeout(limit / 3);
-        // A server's notice can hold anything; ours hold nothing.
-        config.notice_callback(|_| {});
-        let token;
-        let password = match &settings.stage {
-            Stage::Development { password, .. } => password.as_ref(),
-            Stage::Production(aws) => {
-                token = aws.rds_token(&format!("{host}:{port}"), user, limit)?;
-                Some(&token)
-            }
-        };
-        if let Some(password) = password {
-            config.password(password.expose());
-        }
-        let attempt = |mode| {
-            let (mut config, tls) = (config.clone(), settings.tls.clone());
-            config.ssl_mode(mode);
-            let limit = deadline.saturating_duration_since(Instant::now());
-            within(limit, move || config.connect(tls))
-        };
-        let mut connected = attempt(settings.ssl_mode);
-        // libpq: where TLS is only preferred, a failed handshake is no reason to give up, and
-        // neither is a pg_hba.conf that wants none.
-        if let (SslMode::Prefer, Ok(Err(error))) = (settings.ssl_mode, &connected)
-            && (error.to_string().contains("TLS handshake")
-                || error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION))
-        {
-            debug!("{}; going on without TLS", described(error).what);
-            connected = attempt(SslMode::Disable);
-        }
-        let client = connected.and_then(|answer| answer.map_err(|error| described(&error)));
-        client.map(|client| Hub(Some(client))).map_err(|failure| {
+        connected(settings, limit).map_err(|failure| {
             let address = format!("{user}@{host}:{port}/{database}");
             failure.during(&format!("connect to the hub at {address:?}"))
         })
@@ -72,7 +40,7 @@ impl Hub {
     pub fn ask<T: Send + 'static>(
         &mut self,
         limit: Duration,
-        question: impl FnOnce(&mut Client) -> Result<T, postgres::Error> + Send + 'static,
+        question: impl FnOnce(&mut Client) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Failure> {
         let mut client = self.0.take().ok_or_else(|| lost("the connection is gone"))?;
         let (client, answer) = within(limit, move || {
@@ -82,6 +50,96 @@ impl Hub {
         self.0 = Some(client);
         answer.map_err(|error| described(&error))
     }
+}
+
+fn connected(settings: &Settings, limit: Duration) -> Result<Hub, Failure> {
+    let deadline = Instant::now() + limit;
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let Settings { host, port, user, database, wire, .. } = settings;
+    let mut config = Config::new();
+    config.host(host).port(*port).user(user).dbname(database);
+    config.application_name("register-trust");
+    // A server's notice can hold anything; ours hold nothing.
+    config.notice_callback(|_| {});
+    let token;
+    let password = match &settings.stage {
+        Stage::Development { password, .. } => password.as_ref(),
+        Stage::Production(aws) => {
+            token = aws.rds_token(&format!("{host}:{port}"), user, limit)?;
+            Some(&token)
+        }
+    };
+    if let Some(password) = password {
+        config.password(password.expose());
+    }
+    if host.starts_with('/') {
+        config.ssl_mode(SslMode::Disable);
+        return attempt(&config, wire, Need::None, left())?.map_err(|error| described(&error));
+    }
+    // The wire asks for TLS itself.
+    config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
+    let name = host.clone();
+    let addresses = within(left(), move || net::addresses(&name)).map_err(|failure| Failure {
+        what: format!("the look-up of the name {host}: {}", failure.what),
+        next: "check DB_HOST and the resolver (/etc/resolv.conf), and run again".to_owned(),
+        ..failure
+    })?;
+    let addresses = addresses.map_err(|error| {
+        let next = "check DB_HOST and the resolver (/etc/resolv.conf), and run again";
+        Failure::new(format!("the look-up of the name {host}: {error}"), next)
+    })?;
+    let mut last = lost("the name has no address");
+    for (tried, address) in addresses.iter().enumerate() {
+        config.hostaddr(*address);
+        // One that accepts and stays silent leaves time for the others.
+        let share = u32::try_from(addresses.len() - tried).unwrap_or(1);
+        match try_address(&config, wire, left() / share) {
+            Ok(hub) => return Ok(hub),
+            Err((failure, true)) => return Err(failure),
+            Err((failure, false)) => last = failure,
+        }
+    }
+    Err(last)
+}
+
+/// One of the host's addresses.
+/// Errors: why not, and whether the server itself said so: then no other address does better.
+fn try_address(config: &Config, wire: &Wire, limit: Duration) -> Result<Hub, (Failure, bool)> {
+    let deadline = Instant::now() + limit;
+    let silent = |failure| (failure, false);
+    let error = match attempt(config, wire, wire.need, limit).map_err(silent)? {
+        Ok(hub) => return Ok(hub),
+        Err(error) => error,
+    };
+    let mut failure = described(&error);
+    // libpq: where TLS is only preferred, a failed handshake is no reason to give up, and
+    // neither is a pg_hba.conf that wants none.
+    let wants_none = error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION);
+    if wire.need == Need::IfOffered && (wants_none || tls_error(&error).is_some()) {
+        debug!("{}; going on without TLS", failure.what);
+        let left = deadline.saturating_duration_since(Instant::now());
+        match attempt(config, wire, Need::None, left).map_err(silent)? {
+            Ok(hub) => return Ok(hub),
+            Err(without) => {
+                let without = described(&without);
+                failure = Failure {
+                    what: format!("{}; with TLS: {}", without.what, failure.what),
+                    ..without
+                };
+            }
+        }
+    }
+    Err((failure, error.code().is_some()))
+}
+
+fn attempt(
+    config: &Config,
+    wire: &Wire,
+    need: Need,
+    limit: Duration,
+) -> Result<Result<Hub, Error>, Failure> {
+    let (config, wire) = (config.clone(), Wire { need, ..wire.clone() });
+    within(limit, move || config.connect(wire).map(|client| Hub(Some(client))))
 }
 
 fn within<T: Send + 'static>(
@@ -97,37 +155,57 @@ fn within<T: Send + 'static>(
 
 /// In the server's words, without their `DETAIL`: it can hold a whole row. Or in the system's, with
 /// their causes.
-fn described(error: &postgres::Error) -> Failure {
+fn described(error: &Error) -> Failure {
     if let Some(server) = error.as_db_error() {
-        let (mut message, code) = (server.message(), server.code().code());
-        // A trigger's message can quote the row: so many digits are no UUID, but a key's hash.
-        if message.split(|c: char| !c.is_ascii_hexdigit()).any(|digits| digits.len() > 32) {
-            message = "the hub's message is withheld, for it quotes a key's hash";
-        }
-        return Failure::new(format!("{} (SQLSTATE {code})", one_line(message)), advice(code));
+        let code = Some(server.code().code());
+        let code = code.filter(|it| it.len() == 5 && it.bytes().all(|b| b.is_ascii_alphanumeric()));
+        let code = code.unwrap_or("unreadable");
+        // No UUID or number has so many digits in a row, but a key's hash, or half of it.
+        let message = words(server.message(), 16);
+        return Failure::new(format!("{message} (SQLSTATE {code})"), advice(code));
+    }
+    if let Some(error) = tls_error(error) {
+        return Failure::new(words(&error.to_string(), 64), tls_advice(error));
     }
     let (mut cause, mut source) = (error.to_string(), error.source());
     while let Some(inner) = source {
         cause = format!("{cause}: {inner}");
         source = inner.source();
     }
-    lost(&cause)
+    lost(&words(&cause, 16))
+}
+
+fn tls_error(error: &Error) -> Option<&TlsError> {
+    error.source()?.downcast_ref()
 }
 
 /// No answer of the server.
 fn lost(cause: &str) -> Failure {
-    const AUTHORITIES: &str = "set PGSSLROOTCERT to a PEM file of the authorities that signed the \
-        hub's certificate (RDS: AWS's global-bundle.pem), or install the system's CA bundle";
     let next = match cause {
-        _ if cause.contains("mismatch") => "set DB_HOST to a name that the hub's certificate holds",
-        _ if cause.contains("PGSSLROOTCERT") || cause.contains("certificate") => AUTHORITIES,
-        _ if cause.contains("does not support TLS") => {
-            "turn on TLS at the hub's database (ssl = on), and run again"
+        _ if cause.contains("password missing") => "set POSTGRES_PASSWORD, and run again",
+        _ if cause.contains("SCRAM iteration count") => {
+            "set scram_iterations of the hub's role to 100000 or less, and its password anew"
         }
-        _ if cause.contains("password") => "set POSTGRES_PASSWORD, and run again",
         _ => "check that the hub's database is up, DB_HOST, DB_PORT and PGSSLMODE, and run again",
     };
-    Failure::new(one_line(cause), next)
+    Failure::new(cause, next)
+}
+
+fn tls_advice(error: &TlsError) -> &'static str {
+    match error {
+        TlsError::NotOffered => "turn on TLS at the hub's database (ssl = on), and run again",
+        TlsError::Certificate(refused) if tls::OTHER_HOST.contains(&refused.as_raw()) => {
+            "set DB_HOST to a name that the hub's certificate holds"
+        }
+        TlsError::Certificate(refused) if tls::OUT_OF_DATE.contains(&refused.as_raw()) => {
+            "renew the certificate of the hub's database, or set the clock of this host"
+        }
+        TlsError::Certificate(_) | TlsError::Authorities(_) => {
+            "set PGSSLROOTCERT to a PEM file of the authorities that signed the hub's certificate \
+             (RDS: AWS's global-bundle.pem), or install the system's CA bundle"
+        }
+        TlsError::Handshake(_) => "check TLS at the hub's database and OPENSSL_CONF, and run again",
+    }
 }
 
 /// What to do about a SQLSTATE: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.

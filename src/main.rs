@@ -5,10 +5,15 @@ mod aws;
 mod aws_error;
 mod cli;
 mod commit;
+mod credentials;
 mod delivery;
+mod endpoint;
+mod environment;
 mod error;
+mod http;
 mod hub;
 mod kit;
+mod net;
 mod registration;
 mod secret;
 mod settings;
@@ -18,6 +23,7 @@ mod stdio;
 mod tls;
 mod transaction;
 mod wait;
+mod wire;
 
 use std::process::ExitCode;
 use std::{env, panic};
@@ -26,7 +32,7 @@ use log::{LevelFilter, debug, error, info};
 
 use cli::{Command, Question, Request, Task};
 use delivery::{Delivery, Transport};
-use error::{Failure, one_line};
+use error::{Failure, words};
 use hub::Hub;
 use kit::Kit;
 use registration::Registration;
@@ -53,7 +59,7 @@ fn main() -> ExitCode {
             }
         }
         Err(error) => {
-            let error = one_line(&error.to_string());
+            let error = words(&error.to_string(), 33);
             stderr::write(format!("ERROR {error}; nothing was done\n{}\n", cli::usage()));
             ExitCode::from(2)
         }

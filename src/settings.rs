@@ -1,17 +1,18 @@
-//! The environment, read once, into types (README, "Environment"). An empty variable is unset.
+//! The environment, read once, into types (README, "Environment").
 
-use std::env;
 use std::ffi::OsString;
+use std::net::IpAddr;
 
-use hyper::http::uri::Authority;
 use log::LevelFilter;
-use postgres::config::SslMode;
 
 use crate::aws::Aws;
+use crate::endpoint;
+use crate::environment::{invalid, one_of, optional, raw, required, wrong};
 use crate::error::Failure;
 use crate::kit::HubShared;
 use crate::secret::Secret;
-use crate::tls::{Tls, Verify};
+use crate::tls::{Authorities, Tls, Verify};
+use crate::wire::{Need, Wire};
 
 /// The whitelist of what leaves the hub in a kit, in the kit's order.
 const HUB_SHARED: &str = "AES_KEY_BASE64 CENTRAL_HUB_API_URL TRUST_API_KEY_HEADER FL_BACKEND \
@@ -25,15 +26,14 @@ pub struct Settings {
     pub port: u16,
     pub user: String,
     pub database: String,
-    pub ssl_mode: SslMode,
-    pub tls: Tls,
+    pub wire: Wire,
     pub stage: Stage,
     pub hub_shared: HubShared,
 }
 
 /// What `ENV` decides: how the role proves itself, and who configures the pool's slot names.
 pub enum Stage {
-    /// By a password, if it has one; `FL_KIT_SLOT_NAMES`, looked at only on a pool miss.
+    /// By a password, if it has one; `FL_KIT_SLOT_NAMES`, looked at only when no slot is free.
     Development { password: Option<Secret>, slot_names: Option<OsString> },
     /// By an RDS IAM token made for each connection; an SSM parameter.
     Production(Aws),
@@ -46,17 +46,17 @@ impl Settings {
         let production = [("development", false), ("production", true)];
         let production = one_of("ENV", &production, str::to_owned)?.unwrap_or(false);
         let host = optional("DB_HOST")?.unwrap_or_else(|| "localhost".to_owned());
-        let on_socket = host.starts_with('/');
-        if on_socket && production {
+        if !is_host(&host) {
+            // A URL can hold a password.
+            let what = "DB_HOST is not a host name, an address or the path of a directory";
+            return Err(wrong(what.to_owned(), "DB_HOST"));
+        }
+        if host.starts_with('/') && production {
             return Err(invalid("DB_HOST", &host, "not a host that can be reached over TLS"));
         }
         let port = optional("DB_PORT")?.unwrap_or_else(|| "5432".to_owned());
         let number = port.parse().ok().filter(|number| *number > 0);
-        let (mut ssl_mode, tls) = tls(&host, production)?;
-        if on_socket {
-            // libpq, too, knows no TLS there.
-            ssl_mode = SslMode::Disable;
-        }
+        let wire = wire(&host, production)?;
         let mut hub_shared = Vec::new();
         for key in HUB_SHARED.split_whitespace() {
             hub_shared.extend(optional(key)?.map(|value| (key, Secret::new(value))));
@@ -64,12 +64,13 @@ impl Settings {
         Ok(Settings {
             host,
             port: number.ok_or_else(|| invalid("DB_PORT", &port, "not a port number"))?,
-            user: required("POSTGRES_USER")?,
-            database: required("POSTGRES_DB")?,
-            ssl_mode,
-            tls,
+            user: required(&["POSTGRES_USER"])?.1,
+            database: required(&["POSTGRES_DB"])?.1,
+            wire,
             stage: if production {
-                Stage::Production(aws()?)
+                let aws = endpoint::aws()?;
+                endpoint::warn_of_plain_http(&aws.endpoint);
+                Stage::Production(aws)
             } else {
                 let password = optional("POSTGRES_PASSWORD")?.map(Secret::new);
                 let slot_names = raw("FL_KIT_SLOT_NAMES");
@@ -78,22 +79,6 @@ impl Settings {
             hub_shared: HubShared(hub_shared),
         })
     }
-}
-
-/// Reads where AWS is.
-/// Errors: the first variable that is missing or invalid.
-pub fn aws() -> Result<Aws, Failure> {
-    let region = required("AWS_REGION")?;
-    if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-        return Err(invalid("AWS_REGION", &region, "not a region's name"));
-    }
-    let endpoint = match endpoint("AWS_ENDPOINT_URL_SSM")? {
-        None => endpoint("AWS_ENDPOINT_URL")?,
-        own => own,
-    };
-    let disabled = optional("AWS_EC2_METADATA_DISABLED")?;
-    let instance_metadata = !disabled.is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    Ok(Aws { region, endpoint, instance_metadata })
 }
 
 /// Reads `LOG_LEVEL`.
@@ -112,83 +97,47 @@ pub fn log_level() -> Result<LevelFilter, Failure> {
 
 /// `PGSSLMODE` and `PGSSLROOTCERT` with libpq's meanings, and no weaker mode than production
 /// allows: <https://www.postgresql.org/docs/current/libpq-ssl.html>.
-fn tls(host: &str, production: bool) -> Result<(SslMode, Tls), Failure> {
+fn wire(host: &str, production: bool) -> Result<Wire, Failure> {
     let modes = [
-        ("disable", (SslMode::Disable, Verify::Nothing)),
-        ("prefer", (SslMode::Prefer, Verify::Nothing)),
-        ("require", (SslMode::Require, Verify::Nothing)),
-        ("verify-ca", (SslMode::Require, Verify::Authority)),
-        ("verify-full", (SslMode::Require, Verify::Host)),
+        ("disable", (Need::None, Verify::Nothing)),
+        ("prefer", (Need::IfOffered, Verify::Nothing)),
+        ("require", (Need::Always, Verify::Nothing)),
+        ("verify-ca", (Need::Always, Verify::Authority)),
+        ("verify-full", (Need::Always, Verify::Host)),
     ];
-    let [_, prefer, allowed @ ..] = &modes;
+    let [_, (_, prefer), strict @ ..] = &modes;
+    let [.., (_, verify_full)] = &modes;
     let (default, modes) =
-        if production { (modes[4].1, &allowed[..]) } else { (prefer.1, &modes[..]) };
-    let (mode, verify) = one_of("PGSSLMODE", modes, str::to_owned)?.unwrap_or(default);
-    let mut tls = Tls { host: host.to_owned(), verify, authorities: optional("PGSSLROOTCERT")? };
-    match &tls.authorities {
-        Some(file) if file == "system" && verify == Verify::Host => tls.authorities = None,
-        Some(file) if file == "system" => {
-            return Err(invalid("PGSSLROOTCERT", file, "not allowed below PGSSLMODE=verify-full"));
+        if production { (verify_full, &strict[..]) } else { (prefer, &modes[..]) };
+    let (need, mut verify) = one_of("PGSSLMODE", modes, str::to_owned)?.unwrap_or(*default);
+    let variable = "PGSSLROOTCERT";
+    let authorities = match optional(variable)? {
+        Some(path) if path != "system" => {
+            // With authorities given, `require` verifies like `verify-ca`.
+            if need == Need::Always {
+                verify = verify.max(Verify::Authority);
+            }
+            Authorities::File { variable, path }
         }
-        // With authorities given, `require` verifies like `verify-ca`.
-        Some(_) if mode == SslMode::Require => tls.verify = verify.max(Verify::Authority),
-        _ => {}
-    }
-    Ok((mode, tls))
-}
-
-fn endpoint(variable: &str) -> Result<Option<String>, Failure> {
-    let Some(url) = optional(variable)? else {
-        return Ok(None);
-    };
-    let url = url.trim_end_matches('/');
-    let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-    // HOST[:PORT] by hyper's rules; put together again it shows whether there was more, or less.
-    let authority = host.and_then(|host| host.parse::<Authority>().ok()).filter(|it| {
-        let port = it.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
-        !it.host().is_empty() && [it.host(), &port].concat() == it.as_str()
-    });
-    match authority {
-        Some(_) => Ok(Some(url.to_owned())),
-        None => Err(invalid(variable, url, "not http(s)://HOST[:PORT]")),
-    }
-}
-
-fn one_of<T: Copy>(
-    variable: &str,
-    words: &[(&str, T)],
-    fold: fn(&str) -> String,
-) -> Result<Option<T>, Failure> {
-    let Some(value) = optional(variable)? else {
-        return Ok(None);
-    };
-    match words.iter().find(|(word, _)| fold(&value) == *word) {
-        Some((_, meaning)) => Ok(Some(*meaning)),
-        None => {
-            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-            Err(invalid(variable, &value, &format!("not one of {}", words.join(", "))))
+        Some(system) if verify != Verify::Host => {
+            return Err(invalid(variable, &system, "not allowed below PGSSLMODE=verify-full"));
         }
-    }
+        None if verify == Verify::Authority => {
+            let what = "PGSSLMODE is verify-ca, and PGSSLROOTCERT names no file: with the system's \
+                        authorities the certificate of any host would do";
+            return Err(wrong(what.to_owned(), variable));
+        }
+        _ => Authorities::System,
+    };
+    Ok(Wire { need, tls: Tls { host: host.to_owned(), verify, authorities } })
 }
 
-fn raw(variable: &str) -> Option<OsString> {
-    env::var_os(variable).filter(|value| !value.is_empty())
-}
-
-fn optional(variable: &str) -> Result<Option<String>, Failure> {
-    // The value is not named: this serves secrets, too.
-    let not_utf8 = |_| unusable(format!("{variable} is not UTF-8"), variable);
-    raw(variable).map(|value| value.into_string().map_err(not_utf8)).transpose()
-}
-
-fn required(variable: &str) -> Result<String, Failure> {
-    optional(variable)?.ok_or_else(|| unusable(format!("{variable} is not set"), variable))
-}
-
-fn invalid(variable: &str, value: &str, problem: &str) -> Failure {
-    unusable(format!("{variable} is {value:?}, {problem}"), variable)
-}
-
-fn unusable(what: String, variable: &str) -> Failure {
-    Failure::new(what, format!("set {variable} and run again"))
+/// A host name by RFC 1123, with the underscores that containers' names have; an address; a path.
+fn is_host(host: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let is_name = host.len() <= 253 && host.trim_end_matches('.').split('.').all(is_label);
+    host.starts_with('/') || host.parse::<IpAddr>().is_ok() || is_name
 }

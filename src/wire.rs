@@ -1,0 +1,148 @@
+//! The bytes between this program and the hub: PostgreSQL's way into TLS, and no answer without end.
+//!
+//! tokio-postgres is told to hand over the bare connection ("direct" negotiation), so that the
+//! question for TLS is asked here, and decided by [`Need`] alone.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::ssl::SslRef;
+use postgres::Socket;
+use postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use crate::tls::{Tls, TlsError};
+
+/// Most bytes that the hub may send in one session. A registration gets some thousands.
+const LONGEST_SESSION: usize = 16 << 20;
+
+/// `SSLRequest`: its length, and the code that stands in the place of a protocol's version.
+/// <https://www.postgresql.org/docs/current/protocol-message-formats.html>
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// How much TLS there must be.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Need {
+    None,
+    IfOffered,
+    Always,
+}
+
+/// Makes the connection to the hub what the settings ask for.
+#[derive(Clone)]
+pub struct Wire {
+    pub need: Need,
+    pub tls: Tls,
+}
+
+/// A conversation with the hub, in TLS or not.
+pub struct Conversation {
+    bytes: Pin<Box<dyn Bytes>>,
+    /// The hash of the certificate, to which SCRAM binds the login (RFC 5929, section 4).
+    certificate: Option<Vec<u8>>,
+    /// How many bytes the hub may still send.
+    left: usize,
+}
+
+trait Bytes: AsyncRead + AsyncWrite + Send {}
+impl<T: AsyncRead + AsyncWrite + Send> Bytes for T {}
+
+impl Wire {
+    async fn open(self, mut socket: Socket) -> Result<Conversation, Failed> {
+        let left = LONGEST_SESSION;
+        if self.need != Need::None {
+            socket.write_all(&SSL_REQUEST).await?;
+            // One byte, and none of what may stand behind it: that would be from before TLS.
+            match (socket.read_u8().await?, self.need) {
+                (b'S', _) => {
+                    let stream = self.tls.handshake(socket).await?;
+                    let certificate = certificate_hash(stream.ssl());
+                    return Ok(Conversation { bytes: Box::pin(stream), certificate, left });
+                }
+                // An old server's error message ends the conversation: libpq gives up, too.
+                (b'N', Need::IfOffered) => {}
+                _ => return Err(TlsError::NotOffered.into()),
+            }
+        }
+        Ok(Conversation { bytes: Box::pin(socket), certificate: None, left })
+    }
+}
+
+/// The hash that `tls-server-end-point` takes: the certificate's own, or SHA-256 for an old one.
+fn certificate_hash(ssl: &SslRef) -> Option<Vec<u8>> {
+    let certificate = ssl.peer_certificate()?;
+    let algorithms = certificate.signature_algorithm().object().nid().signature_algorithms()?;
+    let digest = match algorithms.digest {
+        Nid::MD5 | Nid::SHA1 => MessageDigest::sha256(),
+        digest => MessageDigest::from_nid(digest)?,
+    };
+    certificate.digest(digest).ok().map(|hash| hash.to_vec())
+}
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+impl MakeTlsConnect<Socket> for Wire {
+    type Stream = Conversation;
+    type TlsConnect = Wire;
+    type Error = Failed;
+
+    fn make_tls_connect(&mut self, _host: &str) -> Result<Wire, Failed> {
+        Ok(self.clone())
+    }
+}
+
+impl TlsConnect<Socket> for Wire {
+    type Stream = Conversation;
+    type Error = Failed;
+    type Future = Pin<Box<dyn Future<Output = Result<Conversation, Failed>> + Send>>;
+
+    fn connect(self, socket: Socket) -> Self::Future {
+        Box::pin(self.open(socket))
+    }
+}
+
+impl TlsStream for Conversation {
+    fn channel_binding(&self) -> ChannelBinding {
+        match &self.certificate {
+            Some(hash) => ChannelBinding::tls_server_end_point(hash.clone()),
+            None => ChannelBinding::none(),
+        }
+    }
+}
+
+impl AsyncRead for Conversation {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = self.bytes.as_mut().poll_read(context, buffer);
+        match self.left.checked_sub(buffer.filled().len() - before) {
+            Some(left) => self.left = left,
+            None => return Poll::Ready(Err(io::Error::other("the hub's answer has no end"))),
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Conversation {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.bytes.as_mut().poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.bytes.as_mut().poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.bytes.as_mut().poll_shutdown(context)
+    }
+}
