@@ -20,7 +20,7 @@ have() { command -v "$1" >/dev/null; }
 # Root's part. A server that nobody asked for must not start: neither PostgreSQL on port 5432, which
 # would start with the machine from then on, nor PgBouncer.
 as_root() { # package...
-    local cluster=/etc/postgresql-common/createcluster.d/zz-register-trust.conf policy=/usr/sbin/policy-rc.d
+    local cluster=/etc/postgresql-common/createcluster.d/zz-register-trust-$$.conf policy=/usr/sbin/policy-rc.d
     mkdir -p "${cluster%/*}"
     # shellcheck disable=SC2064 # with the paths as they are now
     trap "rm -f $cluster; rmdir ${cluster%/*} 2>/dev/null || true" EXIT
