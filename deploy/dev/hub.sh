@@ -21,7 +21,6 @@ verb=$1
 # No dump of its memory is left. What the server's user reads has an open mask, what is secret its own.
 ulimit -c 0
 umask 022
-[ "$verb" = start ] || [ -e "$2" ] || exit 0
 # First, since the package brings the server's user.
 [ "$verb" != start ] || bin=$("$here/deploy/dev/need.sh" postgres)
 # What is meant for the program is not for psql.
@@ -29,6 +28,8 @@ unset "${!PG@}"
 
 place=$2
 while [ ! -e "$place" ]; do place=$(dirname "$place"); done
+[ -x "$place" ] || fail "whether there is a development hub in $2 cannot be seen: $place is closed to $(id -un)"
+[ "$verb" = start ] || [ -e "$2" ] || exit 0
 owner=$(stat -c %U "$place")
 if [ "$(id -u)" = 0 ] && [ "$owner" != "$(id -un)" ] && id "$owner" >/dev/null 2>&1; then
     exec setpriv --reuid "$owner" --regid "$(id -g "$owner")" --init-groups ${bin+env "PG=$bin"} "$here/deploy/dev/hub.sh" "$@"

@@ -312,22 +312,27 @@ fn root_and_the_owner_of_a_checkout_take_turns_and_everything_stays_the_owners()
     hub.start();
     assert!(hub.is_marked());
     assert_eq!(foreign(), "");
-    // A hub of root's is not the owner's to use, and that is said.
-    let of_root = folder.hub("of-root");
+    // A hub of root's is not the owner's to use, and that is said, also where it cannot be seen.
+    let roots = folder.0.join("roots");
+    fs::create_dir(&roots).unwrap();
+    let of_root = Home(roots.join("hub"));
     of_root.start();
-    let refused = fails(
-        Command::new("setpriv")
-            .args(["--reuid", &user, "--clear-groups"])
-            .arg(root().join("deploy/dev/hub.sh"))
-            .arg("stop")
-            .arg(&of_root.0)
-            .current_dir("/"),
-    );
-    assert!(
-        refused.contains("belongs to root") || refused.contains("Permission denied"),
-        "{refused}"
-    );
+    for (verb, mode, said) in
+        [("stop", 0o755, "belongs to root"), ("remove", 0o700, "is closed to")]
+    {
+        fs::set_permissions(&roots, fs::Permissions::from_mode(mode)).unwrap();
+        let refused = fails(
+            Command::new("setpriv")
+                .args(["--reuid", &user, "--clear-groups"])
+                .arg(checkout.join("deploy/dev/hub.sh"))
+                .arg(verb)
+                .arg(&of_root.0)
+                .current_dir("/"),
+        );
+        assert!(refused.contains(said), "{refused}");
+    }
     assert!(lives(of_root.pid()));
+    succeeds(&mut of_root.command("remove"));
     succeeds(&mut as_owner("remove"));
 }
 
