@@ -1,8 +1,8 @@
 # register-trust: build, try, test. 'make help' lists what there is.
 #
 # A trust's identity comes from TRUST_<n>_NAME, TRUST_<n>_CODE and TRUST_<n>_REGION: from the
-# command line, the environment, or .env.development, .env.stag (PROD=stag) and .env.production
-# (PROD=true). Neither make nor a shell ever evaluates it.
+# command line, the environment, or .env.development, .env.production (PROD=true) and .env.<stage>
+# (PROD=<stage>). Neither make nor a shell ever evaluates it.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -11,13 +11,12 @@ SHELL := /bin/sh
 
 PROGRAM := target/release/register-trust
 HUB_DIR ?= .hub
-KITS ?= kits
 PREFIX ?= /usr/local
 # What a person sets reaches the recipes through the environment, as it was written: no recipe holds
 # its text, where a newline or a quote in it would become a command, and make, which expands what it
-# exports, has nothing left to expand.
-$(foreach variable,HUB_DIR KITS KIT_SINK PROD HUB PG PREFIX DESTDIR,$(eval override export $(variable) := $$(value $(variable))))
-unexport $(filter TRUST_%,$(.VARIABLES))
+# exports, here and in a make below, has nothing left to expand.
+$(foreach variable,HUB_DIR KITS KIT_SINK PROD HUB PG PREFIX DESTDIR $(filter TRUST_%,$(.VARIABLES)),$(eval override export $(variable) := $$(value $(variable))))
+MAKEOVERRIDES =
 # Nothing of a person's own shell changes what a recipe does.
 unexport BASH_ENV CDPATH GREP_OPTIONS POSIXLY_CORRECT
 ifneq ($(shell test -d "$${TMPDIR:-/tmp}" && echo yes),yes)
@@ -29,38 +28,34 @@ endif
 FORCE: ;
 
 help: ## list the targets
-	@echo "register-trust-<n>   register trust <n>, its kit goes to $$KITS/trust-<n>.json"
+	@echo 'register-trust-<n>   register trust <n>, its kit goes to KITS/trust-<n>.json (KITS=kits)'
 	@echo 'sync-trust-kit-<n>   the kit of a registered trust, without credentials'
+	@echo 'check-kit-<n>        whether the kits of trust <n> that are here are valid'
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 21
-
-OF_ONE_TRUST = register-trust-% sync-trust-kit-%
-$(OF_ONE_TRUST): private export NAME = $(value TRUST_$*_NAME)
-$(OF_ONE_TRUST): private export CODE = $(value TRUST_$*_CODE)
-$(OF_ONE_TRUST): private export REGION = $(value TRUST_$*_REGION)
-# For a program that must be built first: what else is needed, and the steps to tell.
-$(OF_ONE_TRUST): NEED = $(if $(DB_HOST),,postgres)
-$(OF_ONE_TRUST): export STEPS = 3
 
 # The program of this machine is needed only where it runs here.
 LOCAL = $(if $(PROD)$(HUB),,$(PROGRAM))
 
+# For a program that must be built first: what else is needed, and the steps to tell.
+register-trust-% sync-trust-kit-% check-kit-% register-trusts: NEED = $(if $(DB_HOST),,postgres)
+register-trust-% sync-trust-kit-% check-kit-% register-trusts: export STEPS = 3
+
+# The scripts refuse what is no number.
+number = '$(subst ','\'',$*)'
+
 register-trust-%: FORCE $(LOCAL)
-	@deploy/register.sh '$*'
+	@deploy/register.sh $(number)
 
 sync-trust-kit-%: FORCE $(LOCAL)
-	@deploy/register.sh '$*' --require-existing
+	@deploy/register.sh $(number) --require-existing
 
-# Every n that has a name.
-NUMBERS = $(sort $(patsubst TRUST_%_NAME,%,$(filter TRUST_%_NAME,$(.VARIABLES))) \
-    $(shell sed -n 's/^TRUST_\([0-9]*\)_NAME=.*/\1/p' $(ENV_FILE) 2>/dev/null))
-ENV_FILE = $(if $(PROD),$(if $(filter true,$(PROD)),.env.production,.env.$(PROD)),.env.development)
+check-kit-%: FORCE $(LOCAL)
+	@deploy/register.sh $(number) --check-kits
 
-# One failure stops no other.
-ifneq ($(filter register-trusts,$(MAKECMDGOALS)),)
-MAKEFLAGS += --keep-going
-endif
-register-trusts: $(addprefix register-trust-,$(NUMBERS)) ## register every trust that has a name; with -j side by side
-	@test -n '$(NUMBERS)' || { echo 'ERROR no TRUST_<n>_NAME is set, nor in $(ENV_FILE)' >&2; exit 1; }
+# By number, so that trust 1 gets the first slot. One failure stops no other.
+register-trusts: $(LOCAL) ## register every trust that has a name; with -j side by side
+	@numbers=$$(deploy/register.sh --numbers) && \
+	    $(MAKE) --no-print-directory --keep-going $$(printf 'register-trust-%s ' $$numbers)
 
 # One build for everything: the static binary that cargo.sh makes is what is tested, measured and
 # shipped.
@@ -135,7 +130,7 @@ lint: ## formatting and lints
 	cargo fmt --check
 	@$(call step,4,cargo clippy (about 2 minutes))
 	@$(CARGO) clippy --release --locked --all-targets -- -D warnings
-	shellcheck -x deploy/*.sh deploy/dev/*.sh .ci/run
+	shellcheck -x deploy/*.sh deploy/dev/*.sh tests/*/*.sh .ci/run
 
 test: build lint ## everything, against a real PostgreSQL; PG=DIR: against that of DIR, /usr/lib/postgresql/17/bin
 	@deploy/dev/need.sh build $(NEED) >/dev/null

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::support::hub::{Cluster, postgres};
+use crate::support::hub::{Cluster, postgres_bin};
 use crate::support::not_run::not_run;
 use crate::support::{eventually, root};
 
@@ -87,7 +87,7 @@ impl Home {
             let line = env.lines().find_map(|line| line.strip_prefix(&format!("{key}="))).unwrap();
             line.to_owned()
         };
-        let mut psql = Command::new(postgres("psql"));
+        let mut psql = Command::new(postgres_bin().join("psql"));
         psql.args(["-XAtq", "-h", "127.0.0.1", "-U", "hub", "-d", "hub", "-c", sql]);
         succeeds(psql.args(["-p", &value("DB_PORT")]).env("PGPASSWORD", value("POSTGRES_PASSWORD")))
     }
@@ -461,8 +461,7 @@ fn another_postgresql_is_named_by_pg_and_does_not_touch_the_hub_of_this_one() {
         path(&folder, &[], &[("initdb", ""), ("postgres", "echo 'postgres (PostgreSQL) 99.1'")]);
     let said = fails(hub.command("start").env("PG", newer));
     assert!(said.contains("was made by PostgreSQL ") && said.contains("99.1"), "{said}");
-    let own = PathBuf::from(postgres("postgres"));
-    succeeds(hub.command("start").env("PG", own.parent().unwrap()));
+    succeeds(hub.command("start").env("PG", postgres_bin()));
     assert!(hub.is_marked());
 }
 
