@@ -11,6 +11,13 @@
 # A kit's way: new_file before the program runs, store_line before the acknowledgement, finish
 # after the receipt. Only one run of a number is on its way: lock_number.
 
+# A person's own shell must not change what these scripts read, print or start. A file that is opened
+# while 0, 1 or 2 is closed would become one of them.
+unset CDPATH BASH_ENV GREP_OPTIONS POSIXLY_CORRECT
+{ : >&2; } || exec 2>/dev/null
+{ : <&0; } 2>/dev/null || exec </dev/null
+{ : >&1; } 2>/dev/null || exec >/dev/null
+
 # A dead terminal stops nothing.
 say() { printf '%s\n' "$*" >&2 2>/dev/null || :; }
 fail() { say "ERROR $*"; exit 1; }
