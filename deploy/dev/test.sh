@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 
 not_run=target/not-run
 rm -f "$not_run"
-RUST_TEST_THREADS=8 deploy/dev/live.sh - deploy/dev/cargo.sh test --release --locked "$@"
+RUST_TEST_THREADS=8 deploy/dev/live.sh - deploy/dev/cargo.sh test --locked "$@"
 [ -s "$not_run" ] || exit 0
 sort -u "$not_run" | sed 's/^/not run: /'
 own=(unshare -mn)

@@ -328,8 +328,8 @@ fn a_disk_that_fills_before_any_command_loses_no_kit() {
             exit $status";
         let (around, own) = match (own_disk, Cluster::is_root()) {
             (false, _) => (&["env"][..], ""),
-            (true, true) => (&["unshare", "-m"], "yes"),
-            (true, false) => (&["unshare", "-rm"], "yes"),
+            (true, true) => (&["unshare", "-m"][..], "yes"),
+            (true, false) => (&["unshare", "-rm"][..], "yes"),
         };
         let run = place.call(
             &[around, &["sh", "-c", script]].concat(),
