@@ -53,7 +53,7 @@ trust_lines() {
     local variable='TRUST_[0-9]+_(NAME|CODE|REGION)'
     local looks="^[[:space:]]*(export[[:space:]]+)?($variable)([^A-Za-z0-9_].*)?\$"
     local assigns='^[[:space:]]*=(.*)$' opens="^[[:space:]]*[\"']"
-    local quoted="^[[:space:]]*(\"([^\"\\]*)\"|'([^']*)')[[:space:]]*(#.*)?\$"
+    local quoted="^[[:space:]]*(\"([^\"\\]*)\"|'([^'\\]*)')[[:space:]]*(#.*)?\$"
     file=$(env_file) || return
     [ -e "$file" ] || return 0
     [ -r "$file" ] || fail "$file cannot be read"
@@ -68,7 +68,7 @@ trust_lines() {
         if [[ $value =~ $quoted ]]; then
             value=${BASH_REMATCH[2]}${BASH_REMATCH[3]}
         elif [[ $value =~ $opens ]]; then
-            fail "$file, line $count: the quotes of $variable cannot be read; inside \"...\" there can be no \" and no \\, inside '...' no '"
+            fail "$file, line $count: the quotes of $variable cannot be read; a quoted value holds neither a backslash nor the quotes around it"
         else
             value=${value%%[[:space:]]#*}
             value=${value#"${value%%[![:space:]]*}"}

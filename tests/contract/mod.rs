@@ -1,5 +1,7 @@
 //! The contract, rule by rule.
 
+mod acknowledgement;
+mod check_kit;
 mod command_line;
 mod commit;
 mod delivery_ssm;
@@ -16,6 +18,8 @@ mod environment;
 mod fresh;
 mod frozen;
 mod hand_over;
+mod hostile_aws;
+mod hostile_hub;
 mod limits;
 mod makefile;
 mod poolers;
@@ -24,4 +28,5 @@ mod production;
 mod registration;
 mod regressions;
 mod secrets;
+mod signals;
 mod slots;

@@ -170,7 +170,7 @@ impl Standby {
         let copy = [text(&pg_basebackup), "-d", &login, "-D", text(&data)];
         let how = ["-R", "-X", "stream", "-c", "fast", "--no-sync"];
         assert!(primary.as_server(&[&copy[..], &how].concat()), "the primary cannot be copied");
-        env.insert("DB_HOST".to_owned(), format!("127.0.0.{number}"));
+        env.insert("DB_HOST".to_owned(), format!("127.0.1.{number}"));
         let cluster = Cluster { dir, env, options: primary.options.clone() };
         assert!(cluster.pg_ctl("start"), "the standby does not start");
         Standby { cluster, sweeper }
