@@ -118,7 +118,7 @@ impl Program {
         let show = format!(
             "mount -t tmpfs none /mnt && printf '{hosts}' >/mnt/hosts && mount --bind /mnt/hosts /etc/hosts"
         );
-        let user = if Cluster::is_root() { "-m" } else { "-Urm" };
+        let user = if Cluster::is_root() { "-m" } else { "-rm" };
         self.behind(&show, "").inside(&["unshare", user])
     }
 }
