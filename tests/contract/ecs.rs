@@ -8,14 +8,16 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use super::end_to_end::{Moto, boto3};
+use crate::support::not_run::{mounts, not_run};
 use crate::support::relay::{Strike, When};
 use crate::support::{Hub, Relay, python, root, run::PROGRAM};
 
-/// The stand-in for `aws`: the real one, and a task behind `run-task`.
+/// The stand-in for `aws`: the real one, and a task behind `run-task`. The real one is version 1,
+/// or what the variable `AWS_CLI` names.
 const AWS: &str = r#"#!/bin/sh
 case "$1 $2" in
     "ecs run-task") exec "$PYTHON" "$STANDIN" "$@" ;;
-    *) exec "$PYTHON" -m awscli "$@" ;;
+    *) exec $AWS_CLI "$@" ;;
 esac
 "#;
 
@@ -33,7 +35,7 @@ ecs, ssm, logs = boto3.client('ecs'), boto3.client('ssm'), boto3.client('logs')
 if mode == 'no capacity':
     print('None\tRESOURCE:FARGATE')
     sys.exit()
-answer = subprocess.run([sys.executable, '-m', 'awscli', *sys.argv[1:]], stdout=subprocess.PIPE, text=True)
+answer = subprocess.run([*os.environ['AWS_CLI'].split(), *sys.argv[1:]], stdout=subprocess.PIPE, text=True)
 if answer.returncode:
     sys.exit(answer.returncode)
 task = answer.stdout.split()[0]
@@ -153,6 +155,8 @@ network = {{'awsvpcConfiguration': {{'subnets': subnets, 'securityGroups': [grou
         let path = std::env::var("PATH").unwrap();
         let file = "TRUST_1_NAME=St \"Q\" O'Neil $HOME \\ n#1 \u{e9}\nTRUST_1_CODE='Q 1'\n";
         fs::write(self.dir.join(".env.stag"), file).unwrap();
+        let aws_cli = format!("{} -m awscli", python().display());
+        let aws_cli = std::env::var("AWS_CLI").unwrap_or(aws_cli);
         let wrapped = self.dir.join("bin/bash");
         Command::new(if wrapped.exists() { wrapped } else { "/bin/bash".into() })
             .arg(root().join("deploy/register.sh"))
@@ -163,6 +167,7 @@ network = {{'awsvpcConfiguration': {{'subnets': subnets, 'securityGroups': [grou
             .envs(aws)
             .env("PATH", format!("{}:{path}", self.dir.join("bin").display()))
             .env("PYTHON", python())
+            .env("AWS_CLI", aws_cli)
             .env("STANDIN", self.dir.join("task.py"))
             .env("TASK_ENV", serde_json::to_string(&task).unwrap())
             .env("PROGRAM", PROGRAM)
@@ -385,14 +390,27 @@ fn a_disk_that_is_full_leaves_the_kit_in_the_parameter() {
     let mut account = Account::ready();
     fs::create_dir_all(account.dir.join("kits")).unwrap();
     // A folder of two pages, seen by the script alone: one is full, and the other is for the note.
+    // Or a kit that cannot be synced.
     let script = root().join("deploy/register.sh");
     let full = format!(
         "mount -t tmpfs -o size=8k tmpfs kits && head -c 4096 /dev/zero >kits/full; exec /bin/bash {} \"$@\"",
         script.display()
     );
     fs::write(account.dir.join("bin/full"), full).unwrap();
-    fs::write(account.dir.join("bin/bash"), "#!/bin/sh\nif [ \"$1\" = \"$SCRIPT\" ]; then shift; exec unshare $([ $(id -u) = 0 ] || echo -r) -m /bin/bash \"$FULL\" \"$@\"; fi\nexec /bin/bash \"$@\"\n").unwrap();
-    fs::set_permissions(account.dir.join("bin/bash"), fs::Permissions::from_mode(0o755)).unwrap();
+    let (stand_in, text) = if mounts() {
+        (
+            "bin/bash",
+            "#!/bin/sh\nif [ \"$1\" = \"$SCRIPT\" ]; then shift; exec unshare $([ $(id -u) = 0 ] || echo -r) -m /bin/bash \"$FULL\" \"$@\"; fi\nexec /bin/bash \"$@\"\n",
+        )
+    } else {
+        not_run("deploy/ecs.sh on a file system that is full (needs a mount namespace)");
+        (
+            "bin/sync",
+            "#!/bin/sh\n! grep -qs trust_api_key \"$@\" || { echo sync: No space left on device >&2; exit 1; }\nexec /bin/sync \"$@\"\n",
+        )
+    };
+    fs::write(account.dir.join(stand_in), text).unwrap();
+    fs::set_permissions(account.dir.join(stand_in), fs::Permissions::from_mode(0o755)).unwrap();
     let full = account.dir.join("bin/full");
     let output = account.register(
         "",

@@ -17,6 +17,7 @@ mod end_to_end;
 mod endless;
 mod env_files;
 mod environment;
+mod fresh;
 mod frozen;
 mod hand_over;
 mod hostile_aws;

@@ -27,6 +27,21 @@ fn a_standby_that_lags_is_not_believed_about_a_commit() {
 }
 
 #[test]
+fn a_standby_under_the_hubs_own_name_is_not_believed_about_a_commit() {
+    let (mut hub, standby) = lagging(Cluster::own("name", &[]));
+    // A resolver gives the address first that is nearer to 127.0.0.1.
+    let relay = Relay::beside("127.0.0.2", hub.cluster)
+        .strike(When::After("COMMIT"), Strike::Cut)
+        .later(Later::Closed);
+    let hosts = format!("127.0.0.2 flip-db\\n{} flip-db\\n", standby.address().ip());
+    let program = relay.serve(hub.program(&NEW)).env("DB_HOST", "flip-db");
+    let run = program.where_hosts_are(&hosts).run().exits(1);
+    let run = run.says("left in place").never_says("nothing was registered");
+    assert!(relay.connections() > 1, "the relay was not asked again{}", run.dump());
+    hub.assert_registered(&serde_json::from_str(&run.stdout).unwrap());
+}
+
+#[test]
 fn a_standby_that_is_promoted_between_two_questions_is_not_believed_about_a_commit() {
     let (cluster, recovery) = (Cluster::own("promoted", &[]), "pg_is_in_recovery");
     for question in [When::After("pg_xact_status"), When::Before(recovery), When::After(recovery)] {
@@ -68,5 +83,8 @@ fn a_standby_that_does_not_know_a_trust_is_not_believed_with_require_existing() 
     let (hub, standby) = lagging(Cluster::own("existing", &[]));
     hub.program(&NEW).run().full_kit();
     let run = standby.serve(hub.program(&["--name", "A", "--require-existing"])).run().exits(1);
-    run.prints("[]\n").never_says("no trust \"A\" is registered");
+    run.prints("[]\n")
+        .never_says("no trust \"A\" is registered")
+        .says("the server is a standby, and only the hub's primary can say")
+        .says("next: point DB_HOST to the hub's primary, and run again");
 }

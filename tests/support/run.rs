@@ -6,6 +6,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use super::hub::Cluster;
+
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_register-trust");
 
 /// A call of the program, in an environment that holds only what the test puts there.
@@ -13,7 +15,7 @@ pub struct Program {
     arguments: Vec<OsString>,
     env: Vec<(String, OsString)>,
     stdout: Option<Stdio>,
-    shell: Option<String>,
+    around: Vec<String>,
 }
 
 /// What came of it.
@@ -31,7 +33,7 @@ impl Program {
             arguments: arguments.iter().map(Into::into).collect(),
             env: Vec::new(),
             stdout: None,
-            shell: None,
+            around: Vec::new(),
         }
     }
 
@@ -68,15 +70,9 @@ impl Program {
 
     /// The call itself, for those who run it in a way of their own.
     pub fn command(self) -> Command {
-        let mut command = match &self.shell {
-            None => Command::new(PROGRAM),
-            Some(script) => {
-                let mut shell = Command::new("sh");
-                shell.args(["-c", script, PROGRAM]);
-                shell
-            }
-        };
-        command.args(&self.arguments).env_clear().envs(self.env);
+        let mut words = self.around.iter().map(String::as_str).chain([PROGRAM]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).args(&self.arguments).env_clear().envs(self.env);
         command.stdin(Stdio::null()).stderr(Stdio::piped());
         command.stdout(self.stdout.unwrap_or_else(Stdio::piped));
         command
@@ -92,9 +88,23 @@ impl Program {
     }
 
     /// Through a shell, behind something that it is to do first, such as setting a limit.
-    pub fn behind(mut self, first: &str, redirection: &str) -> Program {
-        self.shell = Some(format!("{first}\nexec \"$0\" \"$@\" {redirection}"));
+    pub fn behind(self, first: &str, redirection: &str) -> Program {
+        self.inside(&["sh", "-c", &format!("{first}\nexec \"$0\" \"$@\" {redirection}")])
+    }
+
+    /// Through another command, which gets the call as its last arguments.
+    pub fn inside(mut self, command: &[&str]) -> Program {
+        self.around.splice(..0, command.iter().map(|word| (*word).to_owned()));
         self
+    }
+
+    /// Where only these names have addresses: as /etc/hosts tells them, in a namespace of its own.
+    pub fn where_hosts_are(self, hosts: &str) -> Program {
+        let show = format!(
+            "mount -t tmpfs none /mnt && printf '{hosts}' >/mnt/hosts && mount --bind /mnt/hosts /etc/hosts"
+        );
+        let user = if Cluster::is_root() { "-m" } else { "-Urm" };
+        self.behind(&show, "").inside(&["unshare", user])
     }
 }
 
