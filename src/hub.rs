@@ -179,7 +179,12 @@ fn in_words(error: &Error) -> Failure {
         let code = code.unwrap_or("unreadable");
         // No UUID or number has so many digits in a row, but a key's hash, or half of it.
         let message = words(server.message(), 16);
-        return Failure::new(format!("{message} (SQLSTATE {code})"), advice(code));
+        // A standby refuses to write in one of two ways.
+        let code_of_advice = match code {
+            "0A000" if message.contains("recovery") => "25006",
+            code => code,
+        };
+        return Failure::new(format!("{message} (SQLSTATE {code})"), advice(code_of_advice));
     }
     if let Some(error) = tls_error(error) {
         return Failure::new(words(&error.to_string(), 64), tls_advice(error));

@@ -92,3 +92,14 @@ fn a_standby_that_does_not_know_a_trust_is_not_believed_with_require_existing() 
         .says("the server is a standby, and only the hub's primary can say")
         .says("next: point DB_HOST to the hub's primary, and run again");
 }
+
+#[test]
+fn a_standby_registers_nothing_and_the_operator_is_pointed_to_the_primary() {
+    let (mut hub, standby) = lagging(Cluster::own("standby", &[]));
+    let run = standby.serve(hub.program(&NEW)).run().fails();
+    run.says("next: point DB_HOST to the hub's primary");
+    // Without a code it only looks, and cannot say that the trust is unknown.
+    let run = standby.serve(hub.program(&["--name", "A"])).run().fails();
+    run.says("next: point DB_HOST to the hub's primary").never_says("--code");
+    hub.assert_untouched();
+}

@@ -180,8 +180,9 @@ fn a_question_about_a_kit_is_interrupted_and_stays_unknown() {
 #[test]
 fn a_run_that_is_process_1_is_interrupted() {
     let mut hub = Hub::new();
-    if !Command::new("unshare").args(["--pid", "--fork", "true"]).status().unwrap().success() {
-        return not_run("the program as process 1 of a PID namespace");
+    let namespace = Command::new("unshare").args(["--pid", "--fork", "true"]).output();
+    if !namespace.is_ok_and(|output| output.status.success()) {
+        return not_run("the program as process 1 is interrupted (needs a PID namespace)");
     }
     for name in SIGNALS {
         let ssm =
@@ -213,7 +214,7 @@ fn a_container_that_is_stopped_ends_its_run_in_order() {
     let mut hub = Hub::new();
     let docker = |arguments: &[&str]| Command::new("docker").args(arguments).output();
     if !docker(&["info"]).is_ok_and(|output| output.status.success()) {
-        return not_run("docker stop: no container engine runs here");
+        return not_run("a container is stopped (needs a container engine that runs)");
     }
     let name = format!("register-trust-{}-{}", std::process::id(), hub.database.replace('_', "-"));
     let import = "tar -C \"$(dirname \"$0\")\" -c \"$(basename \"$0\")\" | docker import - \"$1\"";
