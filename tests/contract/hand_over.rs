@@ -326,8 +326,8 @@ fn a_disk_that_fills_before_any_command_loses_no_kit() {
             deploy/register.sh 1; status=$?
             mkdir copy-$KITS && find $KITS -size -20k -type f -name '*trust*' -exec cp -p {} copy-$KITS ';'
             exit $status";
-        let (around, own): (&[&str], _) = match (own_disk, Cluster::is_root()) {
-            (false, _) => (&["env"], ""),
+        let (around, own): (&[&str], &str) = match (own_disk, Cluster::is_root()) {
+            (false, _) => (&["env"][..], ""),
             (true, true) => (&["unshare", "-m"], "yes"),
             (true, false) => (&["unshare", "-rm"], "yes"),
         };
