@@ -111,7 +111,7 @@ lint: ## formatting and lints
 	@echo 'cargo clippy'
 	@$(CARGO) clippy --release --locked --all-targets -- -D warnings
 	@deploy/dev/need.sh python target/python
-	shellcheck -x deploy/*.sh deploy/dev/*.sh .ci/run
+	shellcheck -x deploy/*.sh deploy/dev/*.sh tests/*/*.sh .ci/run
 
 test: lint build ## everything, against a real PostgreSQL
 	@deploy/dev/need.sh postgres >/dev/null

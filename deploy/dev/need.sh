@@ -64,6 +64,11 @@ need_python() { # directory of the venv
     local venv=$1 packages=('moto[server,ssm,ecs,logs,ec2]==5.1.*' 'boto3==1.*' 'awscli==1.*')
     command -v openssl >/dev/null || apt_install "the tests" openssl
     command -v ip >/dev/null || apt_install "the tests" iproute2
+    if [ ! -x /usr/sbin/pgbouncer ] && ! command -v pgbouncer >/dev/null; then
+        apt_install "the tests" pgbouncer
+        # Debian starts a service of its own; nobody asked for that one.
+        $([ "$(id -u)" = 0 ] || echo sudo) service pgbouncer stop >/dev/null 2>&1 || true
+    fi
     command -v shellcheck >/dev/null || apt_install "the lints" shellcheck
     [ "$(cat "$venv/complete" 2>/dev/null)" != "${packages[*]}" ] || return 0
     command -v python3 >/dev/null || apt_install "the end-to-end tests" python3

@@ -163,8 +163,7 @@ fn whole_processes(
 
 /// Round trips, and what they mean on networks of 0, 1, 10 and 50 ms.
 fn network(hub: &Hub, rivals: &Rivals, samples: usize) -> (String, [(u32, u32); 2]) {
-    let wires =
-        [0, 1, 10, 50].map(|ms| Relay::to(hub.cluster.port()).late(Duration::from_millis(ms)));
+    let wires = [0, 1, 10, 50].map(|ms| Relay::to(hub.cluster).late(Duration::from_millis(ms)));
     let mut session = hub.session();
     let on_wire = |port| -> Commands<'_> {
         vec![

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::measure::Make;
-use crate::support::{Hub, root};
+use crate::support::Hub;
+use crate::support::hub::postgres_bin;
 use crate::{KNOWN, fresh, same_call_of};
 
 pub struct Rivals {
@@ -16,9 +17,6 @@ pub struct Rivals {
 impl Rivals {
     /// Writes the scripts into this folder.
     pub fn new(dir: &Path) -> Rivals {
-        let need =
-            Command::new(root().join("deploy/dev/need.sh")).arg("postgres").output().unwrap();
-        let bin = PathBuf::from(String::from_utf8(need.stdout).unwrap().trim());
         for register in [true, false] {
             let messages = messages(register);
             fs::write(dir.join(file("psql", register)), messages.concat()).unwrap();
@@ -30,7 +28,7 @@ impl Rivals {
             });
             fs::write(dir.join(file("pgbench", register)), messages.concat()).unwrap();
         }
-        Rivals { bin, dir: dir.to_owned() }
+        Rivals { bin: postgres_bin(), dir: dir.to_owned() }
     }
 
     fn command(&self, program: &str, hub: &Hub, port: u16) -> Command {

@@ -125,13 +125,3 @@ fn a_session_that_the_server_ends_during_the_delivery_is_a_failure() {
     assert_eq!(ssm.latest("/kit").unwrap(), "[]");
     hub.assert_untouched();
 }
-
-#[test]
-fn a_connection_that_breaks_before_the_commit_leaves_nothing() {
-    for when in [Before("BEGIN"), After("BEGIN"), Before("fl_kit_slot"), After("fl_kit_slot")] {
-        let mut hub = Hub::new();
-        let relay = Relay::new().strike(when, Cut);
-        relay.serve(hub.program(&NEW)).run().fails();
-        hub.assert_untouched();
-    }
-}

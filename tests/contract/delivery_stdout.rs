@@ -2,7 +2,6 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
-use std::process::Stdio;
 
 use crate::support::{Hub, eventually};
 
@@ -65,23 +64,13 @@ fn a_file_that_reaches_its_limit_in_the_middle_of_the_kit_registers_nothing() {
     let mut hub = Hub::new();
     let path = std::env::temp_dir().join(format!("torn-{}", hub.database));
     // One block of 512 bytes; a kit that is longer.
-    let file = File::create(&path).unwrap();
-    let mut command = std::process::Command::new("sh");
+    let program = hub.program(&NEW).env("FL_BACKEND", "x".repeat(600));
     // SIGXFSZ ignored, as some supervisors do: then the write itself fails.
-    command
-        .args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$0\" --name A --code GSTT"])
-        .arg(crate::support::run::PROGRAM);
-    command
-        .env_clear()
-        .envs(&Hub::cluster().env)
-        .env("POSTGRES_DB", &hub.database)
-        .env("FL_BACKEND", "x".repeat(600));
-    let output = command.stdout(file).stderr(Stdio::piped()).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
+    let program = program.behind("trap '' XFSZ; ulimit -f 1", "");
+    let run = program.stdout(File::create(&path).unwrap()).run();
     let text = fs::read_to_string(&path).unwrap();
     fs::remove_file(&path).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("cannot deliver to stdout: File too large"), "{said}");
+    run.exits(1).says("cannot deliver to stdout: File too large");
     assert!(text.len() <= 1024 && !text.ends_with("]\n"), "{text}");
     hub.assert_untouched();
 }

@@ -9,62 +9,6 @@ use std::process::{Command, Output};
 use crate::support::hub::Cluster;
 use crate::support::{certificates, root};
 
-/// Runs in a network of its own with addresses for a name server and the ECS endpoint: the hub,
-/// its TLS proxy for SSM, a name server and the task's credentials; then the program in its root.
-const WORLD: &str = r#"
-import json, shutil, socket, ssl, struct, subprocess, sys, threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-root, files = sys.argv[1:3]
-stored = []
-
-class Ssm(BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers['content-length'])))
-        assert 'AKIDTASK' in self.headers['authorization'] and self.headers['x-amz-security-token'] == 'task-token'
-        stored.append(body['Value'])
-        self.answer({'Version': len(stored), 'Tier': 'Standard'})
-    def do_GET(self):
-        assert self.path == '/v2/credentials/task', self.path
-        self.answer({'AccessKeyId': 'AKIDTASK', 'SecretAccessKey': 's', 'Token': 'task-token',
-                     'Expiration': '2099-01-01T00:00:00Z'})
-    def answer(self, what):
-        data = json.dumps(what).encode()
-        self.send_response(200)
-        self.send_header('content-length', str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-    def log_message(self, *_):
-        pass
-
-def names():
-    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    server.bind(('127.0.0.53', 53))
-    while True:
-        query, client = server.recvfrom(512)
-        end = query.index(b'\0', 12) + 5
-        name = query[12:end]
-        found = query[end - 4:end - 2] == b'\0\1' and (b'ssm' in name or b'hub' in name)
-        answer = query[:2] + b'\x81\x80' + query[4:6] + struct.pack('>HHH', int(found), 0, 0) + name
-        if found:
-            answer += b'\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4' + socket.inet_aton('127.0.0.1')
-        server.sendto(answer, client)
-threading.Thread(target=names, daemon=True).start()
-secure = ThreadingHTTPServer(('127.0.0.1', 443), Ssm)
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain(files + '/server.crt', files + '/server.key')
-secure.socket = context.wrap_socket(secure.socket, server_side=True)
-threading.Thread(target=secure.serve_forever, daemon=True).start()
-task = ThreadingHTTPServer(('169.254.170.2', 80), Ssm)
-threading.Thread(target=task.serve_forever, daemon=True).start()
-
-env = dict(json.loads(sys.argv[3]))
-run = subprocess.run([shutil.which('chroot'), root, '/register-trust', *sys.argv[4:]], env=env, capture_output=True, text=True)
-sys.stdout.write(run.stdout)
-sys.stderr.write(run.stderr)
-json.dump(stored, open(files + '/stored', 'w'))
-sys.exit(run.returncode)
-"#;
-
 struct World {
     dir: std::path::PathBuf,
 }
@@ -74,7 +18,6 @@ impl World {
         let dir = std::env::temp_dir().join(format!("empty-root-{}", std::process::id()));
         fs::create_dir_all(dir.join("root/etc/ssl/certs")).unwrap();
         fs::create_dir_all(dir.join("root/dev")).unwrap();
-        fs::write(dir.join("world.py"), WORLD).unwrap();
         certificates(&dir, "DNS:hub.flip.test,DNS:hub-in-hosts,DNS:ssm.eu-west-2.amazonaws.com");
         let binary = std::path::Path::new(crate::support::run::PROGRAM);
         let interpreter = fs::read(binary).unwrap().windows(9).any(|bytes| bytes == b"/ld-linux");
@@ -98,14 +41,6 @@ impl World {
         let options = format!(
             "-c fsync=off -c ssl=on -c ssl_cert_file={files}/server.crt -c ssl_key_file={files}/pg.key"
         );
-        let script = "ip link set lo up && ip address add 169.254.170.2/32 dev lo || exit 99
-\"$HUB\" start \"$DIR/hub\" >/dev/null 2>&1 || exit 98
-trap '\"$HUB\" remove \"$DIR/hub\"' EXIT
-env=$(\"$PYTHON\" -c 'import json, sys
-env = dict(line.rstrip().split(\"=\", 1) for line in open(sys.argv[1]))
-env.update(json.loads(sys.argv[2]))
-print(json.dumps(env))' \"$DIR/hub/env\" \"$ENV\")
-\"$PYTHON\" \"$DIR/world.py\" \"$DIR/root\" \"$DIR\" \"$env\" \"$@\"";
         let env: std::collections::BTreeMap<_, _> = env.iter().copied().collect();
         let user = if Cluster::is_root() {
             &["-n"][..]
@@ -114,10 +49,12 @@ print(json.dumps(env))' \"$DIR/hub/env\" \"$ENV\")
         };
         Command::new("unshare")
             .args(user)
-            .args(["sh", "-c", script, "sh"])
+            .arg("sh")
+            .arg(root().join("tests/contract/empty_root.sh"))
             .args(arguments)
             .env("HUB", root().join("deploy/dev/hub.sh"))
             .env("DIR", &self.dir)
+            .env("WORLD", root().join("tests/contract/empty_root.py"))
             .env("PYTHON", crate::support::python())
             .env("HUB_OPTIONS", options)
             .env("ENV", serde_json::to_string(&env).unwrap())

@@ -3,22 +3,15 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{Hub, python};
+use crate::support::{Hub, python, root};
 
 /// A moto server; stopped at the end.
 pub struct Moto(Child, pub String);
 
 impl Moto {
     pub fn start() -> Moto {
-        let python = python();
-        let code = "import socket, sys, threading
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer('127.0.0.1', 0, verbose=False)
-server.start()
-print(server.get_host_and_port()[1], flush=True)
-sys.stdin.read()";
-        let mut child = Command::new(python)
-            .args(["-c", code])
+        let mut child = Command::new(python())
+            .arg(root().join("tests/contract/moto_server.py"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -102,8 +102,11 @@ fn replay(file: &str) -> String {
             command.args(["-c", rest]).env_clear().envs(&env).env("PATH", path);
             let output = command.output().unwrap();
             let ports = [Some(Hub::cluster().port()), relay.as_ref().map(Relay::port)];
-            let ports: Vec<_> =
-                ports.into_iter().flatten().chain(ssm.as_ref().map(Ssm::port)).collect();
+            let ports: Vec<_> = ports
+                .into_iter()
+                .flatten()
+                .chain(ssm.as_ref().map(|ssm| ssm.address().port()))
+                .collect();
             for (stream, bytes) in [("out", output.stdout), ("err", output.stderr)] {
                 for line in normal(&String::from_utf8(bytes).unwrap(), &hub, &ports).lines() {
                     replayed.push_str(format!("{stream} {line}").trim_end());

@@ -11,7 +11,7 @@ use std::sync::{LazyLock, Mutex};
 
 use crate::support::hub::Cluster;
 use crate::support::relay::{Strike, When};
-use crate::support::{Answer, Hub, Program, Relay, Ssm, certificates, eventually, python};
+use crate::support::{Answer, Hub, Program, Relay, Ssm, certificates, eventually, python, root};
 
 const NEW: [&str; 4] = ["--name", "A", "--code", "GSTT"];
 
@@ -97,7 +97,7 @@ fn tokens(port: u16) -> Vec<String> {
 fn a_trust_is_registered_over_verified_tls_with_a_token_whose_signature_aws_own_signer_confirms() {
     for session in [None, Some("a/session+token==")] {
         let mut hub = Hub::on(&TLS.cluster);
-        let relay = Relay::to(TLS.cluster.port());
+        let relay = Relay::to(&TLS.cluster);
         let mut program = production(&hub, &NEW).env("DB_PORT", relay.port().to_string());
         if let Some(session) = session {
             program = program.env("AWS_SESSION_TOKEN", session);
@@ -106,36 +106,9 @@ fn a_trust_is_registered_over_verified_tls_with_a_token_whose_signature_aws_own_
         hub.assert_registered(&run.full_kit());
         let tokens = tokens(relay.port());
         assert_eq!(tokens.len(), 1, "{tokens:?}");
-        let check = "import sys
-from urllib.parse import urlsplit, parse_qsl
-from botocore.auth import SigV4QueryAuth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
-token, secret, session = sys.argv[1:4]
-split = urlsplit('https://' + token)
-pairs = parse_qsl(split.query, strict_parsing=True)
-query = dict(pairs)
-assert len(query) == len(pairs), pairs
-assert split.path == '/' and query['Action'] == 'connect' and query['DBUser'] == 'iam_user', query
-assert query['X-Amz-Expires'] == '900' and query['X-Amz-SignedHeaders'] == 'host', query
-signature = query.pop('X-Amz-Signature')
-request = AWSRequest('GET', 'https://' + split.netloc + '/', params={'Action': 'connect', 'DBUser': 'iam_user'})
-request.context['timestamp'] = query['X-Amz-Date']
-signer = SigV4QueryAuth(Credentials('AKIDEXAMPLE', secret, session or None), 'rds-db', 'eu-west-2', expires=900)
-signer._modify_request_before_signing(request)
-own = dict(parse_qsl(urlsplit(request.url).query))
-assert own == query, (own, query)
-string = signer.string_to_sign(request, signer.canonical_request(request))
-assert signer.signature(string, request) == signature, (signer.canonical_request(request), signature)
-print('same')";
         let output = Command::new(python())
-            .args([
-                "-c",
-                check,
-                &tokens[0],
-                "wJalrXUtnFEMI/K7MDENG+secret",
-                session.unwrap_or_default(),
-            ])
+            .arg(root().join("tests/contract/iam_token.py"))
+            .args([&tokens[0], "wJalrXUtnFEMI/K7MDENG+secret", session.unwrap_or_default()])
             .output()
             .unwrap();
         assert!(
@@ -151,7 +124,7 @@ print('same')";
 #[test]
 fn every_connection_gets_a_token_of_its_own_also_the_one_that_asks_for_the_outcome() {
     let mut hub = Hub::on(&TLS.cluster);
-    let relay = Relay::to(TLS.cluster.port()).strike(When::Armed, Strike::Cut);
+    let relay = Relay::to(&TLS.cluster).strike(When::Armed, Strike::Cut);
     let ssm = Ssm::new().script(&[Answer::Hold]);
     let program = ssm.serve(production(&hub, &NEW).arg("--out-ssm-parameter").arg("/kit"));
     let run = program.env("DB_PORT", relay.port().to_string()).spawn();
@@ -194,7 +167,7 @@ fn weak_modes_sockets_and_missing_settings_are_refused() {
 #[test]
 fn a_certificate_a_host_name_or_a_file_that_is_wrong_is_named_with_what_to_set() {
     let mut hub = Hub::on(&TLS.cluster);
-    let relay = Relay::to(TLS.cluster.port());
+    let relay = Relay::to(&TLS.cluster);
     let port = relay.port().to_string();
     let production =
         |hub: &Hub, arguments: &[&str]| production(hub, arguments).env("DB_PORT", port.as_str());

@@ -219,36 +219,3 @@ fn a_run_that_waits_for_a_second_slot_does_not_hold_the_first_one_that_it_lost()
     other.rollback().unwrap();
     assert_eq!(run.wait().full_kit()[0]["fl_kit_slot"], "Trust_2");
 }
-
-#[test]
-fn forty_names_on_thirty_slots_end_as_thirty_trusts_and_ten_clean_failures() {
-    let mut hub = Hub::with_slots(&[]);
-    let names: Vec<_> = (1..=30).map(|n| format!("\"Trust_{n}\"")).collect();
-    let names = format!("[{}]", names.join(","));
-    let runs: Vec<_> = (0..40)
-        .map(|n| {
-            hub.program(&["--name", &format!("T{n}"), "--code", "X"])
-                .env("FL_KIT_SLOT_NAMES", names.as_str())
-                .spawn()
-        })
-        .collect();
-    let runs: Vec<_> = runs.into_iter().map(|run| run.wait()).collect();
-    let (done, failed): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| run.status.success());
-    assert_eq!(
-        (done.len(), failed.len()),
-        (30, 10),
-        "{:?}",
-        failed.iter().map(|run| run.dump()).collect::<Vec<_>>()
-    );
-    for run in done {
-        hub.assert_registered(&run.full_kit());
-    }
-    for run in failed {
-        run.fails().says("no free FL kit slot");
-    }
-    assert_eq!(hub.count("trust"), 30);
-    assert_eq!(
-        hub.value::<i64>("SELECT count(DISTINCT assigned_to_trust_id) FROM fl_kit_slot"),
-        30
-    );
-}

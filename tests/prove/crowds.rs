@@ -274,6 +274,14 @@ fn no_heartbeat_waits_for_registrations_whose_delivery_hangs() {
                 })
                 .collect();
             eventually("all of them deliver", || ssm.requests().len() >= HANGING);
+            // Nor does anything else that the hub does to its tables.
+            hub.execute(&format!(
+                "SET lock_timeout = '1s';
+                 INSERT INTO trust (id, name, created_at) VALUES (gen_random_uuid(), 'other', now());
+                 DELETE FROM trust WHERE name IN ('other', 'old 20');
+                 UPDATE fl_kit_slot SET slot_number = slot_number WHERE slot_number > {HANGING};
+                 LOCK TABLE trust IN ROW EXCLUSIVE MODE; RESET lock_timeout"
+            ));
             let before = beats.load(Ordering::SeqCst);
             // Others register and end while those hang.
             let running: Vec<_> = (0..runs()).map(|n| registers(hub, n).spawn()).collect();

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{LazyLock, Mutex};
 
 use super::random::{Random, Words, cases, property, seed};
-use crate::support::{Hub, Program, Run, Ssm, python};
+use crate::support::{Hub, Program, Run, Ssm, python, root};
 
 fn agree<T: PartialEq + std::fmt::Debug>(seen: T, expected: T, run: &Run) -> Result<(), String> {
     if seen == expected {
@@ -24,24 +24,11 @@ struct Judge {
     answers: BufReader<ChildStdout>,
 }
 
-const JUDGE: &str = r"
-import json, re, sys
-def answer(kind, text):
-    if kind == 'parameter':
-        name = bytes.fromhex(text).decode(errors='surrogateescape')
-        return len(name) < 1012 and re.fullmatch('(?!/(?i:aws|ssm))(/[A-Za-z0-9_.-]+){1,15}', name)
-    kit, = json.loads(text)
-    shared = [key + '=' + value for key, value in kit['hub_shared'].items()]
-    return '\0'.join([kit['trust_name']] + shared).encode().hex()
-for line in sys.stdin:
-    print(answer(*line.split(' ', 1)) or '', flush=True)
-";
-
 impl Judge {
     fn ask(question: &str) -> String {
         static JUDGES: LazyLock<Mutex<Judge>> = LazyLock::new(|| {
             let mut child = Command::new(python())
-                .args(["-c", JUDGE])
+                .arg(root().join("tests/prove/judge.py"))
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()

@@ -63,6 +63,8 @@ fn struck_at_every_message(strikes: &[(Strike, Later)], through_ssm: bool, at_on
         assert!(struck, "{plan:?} was not reached{}", run.dump());
         // Connecting, a statement, the commit's outcome; both puts of SSM.
         assert!(run.took < Duration::from_secs(75), "{plan:?} has no end{}", run.dump());
+        let next = run.stderr.contains("\nERROR next: ");
+        assert!(next || run.status.success(), "{plan:?} leaves the operator alone{}", run.dump());
         records.push(record(&run, &ssm));
     }
     let tally = check(&mut hub, &records);

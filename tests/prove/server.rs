@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::checker::{Record, check, say};
+use super::checker::{check, say};
 use super::storm::{Job, side_by_side};
 use crate::support::hub::Cluster;
 use crate::support::relay::{Relay, Strike, When};
@@ -199,19 +199,6 @@ fn a_standby_registers_nothing_until_it_is_promoted() {
         run(&hub, trust, 0);
     }
     assert_eq!(check(&mut hub, &records).committed, 3);
-}
-
-/// A default that the program's own transaction overrides, as it says in `sql/open.sql`.
-#[test]
-fn a_hub_whose_transactions_are_read_only_by_default_is_registered_on() {
-    let mut hub = Hub::new();
-    let read_only =
-        format!("ALTER DATABASE {} SET default_transaction_read_only = on", hub.database);
-    hub.execute(&read_only);
-    let refused = hub.session().batch_execute("DELETE FROM trust").unwrap_err();
-    assert_eq!(refused.code().unwrap().code(), "25006");
-    let run = hub.program(&["--name", "A", "--code", "GSTT"]).run().exits(0);
-    assert_eq!(check(&mut hub, &[Record::of("A", &run)]).committed, 1);
 }
 
 /// Where mounting is allowed the table is on a file system of 16 MB, otherwise no file of the

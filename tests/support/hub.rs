@@ -1,8 +1,9 @@
 //! A database of the test's own on the run's cluster.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -17,6 +18,27 @@ const OPTIONS: &str = "-c max_connections=400 -c fsync=off -c TimeZone=Pacific/K
 pub struct Cluster {
     pub dir: PathBuf,
     pub env: HashMap<String, String>,
+    options: String,
+}
+
+const HUB_SH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/dev/hub.sh");
+
+/// A process that waits until its stdin is closed, as it is when this process ends, however it
+/// ends. Then it stops the server and removes its files.
+fn sweeper(dir: &Path) -> Child {
+    let mut sweeper = Command::new("sh");
+    sweeper.args(["-c", "cat; exec \"$0\" remove \"$1\" >/dev/null 2>&1", HUB_SH]).arg(dir);
+    sweeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Where PostgreSQL's programs are.
+pub fn postgres_bin() -> PathBuf {
+    let bin = Command::new(root().join("deploy/dev/need.sh")).arg("postgres").output().unwrap();
+    PathBuf::from(String::from_utf8(bin.stdout).unwrap().trim())
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
 }
 
 /// One cluster for the run.
@@ -26,28 +48,15 @@ static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| {
 });
 
 impl Cluster {
-    /// A process that waits for this one's end, however it ends, stops the server and removes
-    /// its files.
     pub fn start(dir: PathBuf, options: &str) -> Cluster {
         Cluster::start_in(&[], dir, options)
     }
 
     /// The same with the command that starts it behind another one, such as `env`.
     pub fn start_in(around: &[&str], dir: PathBuf, options: &str) -> Cluster {
-        let script = root().join("deploy/dev/hub.sh");
-        let sweeper = Command::new("sh")
-            .args(["-c", "cat; exec \"$0\" remove \"$1\" >/dev/null 2>&1"])
-            .arg(&script)
-            .arg(&dir)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
         // Its stdin is held open until the process ends.
-        std::mem::forget(sweeper);
-        let script = script.to_str().unwrap();
-        let command = [around, &[script, "start"]].concat();
+        std::mem::forget(sweeper(&dir));
+        let command = [around, &[HUB_SH, "start"]].concat();
         let started = Command::new(command[0])
             .args(&command[1..])
             .arg(&dir)
@@ -61,7 +70,8 @@ impl Cluster {
         );
         let env = std::fs::read_to_string(dir.join("env")).unwrap();
         let env = env.lines().filter_map(|line| line.split_once('='));
-        Cluster { env: env.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(), dir }
+        let env = env.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        Cluster { env, dir, options: options.to_owned() }
     }
 
     /// A cluster of the test's own, for what others would not survive.
@@ -79,25 +89,32 @@ impl Cluster {
 
     /// Runs a command as the server's own user; whether it succeeds.
     pub fn as_server(&self, command: &[&str]) -> bool {
+        self.server_command(command).status().unwrap().success()
+    }
+
+    fn server_command(&self, command: &[&str]) -> Command {
         let script = "cd /; if [ $(id -u) = 0 ]; then
                 as=$(stat -c 'setpriv --reuid %u --regid %g --clear-groups' \"$0\")
             fi
             exec $as \"$@\"";
         let mut shell = Command::new("sh");
         shell.args(["-c", script]).arg(self.data()).args(command);
-        shell.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+        shell.stdout(Stdio::null()).stderr(Stdio::null());
+        shell
     }
 
     /// What `pg_ctl` does; a server that it starts has its port again.
     pub fn pg_ctl(&self, arguments: &str) -> bool {
-        let bin = Command::new(root().join("deploy/dev/need.sh")).arg("postgres").output().unwrap();
-        let pg_ctl = format!("{}/pg_ctl", String::from_utf8(bin.stdout).unwrap().trim());
-        let (data, port) = (self.data(), self.port());
+        let (pg_ctl, data, address) = (postgres_bin().join("pg_ctl"), self.data(), self.address());
         let options = format!(
-            "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' {OPTIONS}"
+            "-p {} -c listen_addresses={} -c unix_socket_directories='' {}",
+            address.port(),
+            address.ip(),
+            self.options
         );
-        let (data, log) = (data.to_str().unwrap(), data.join("log"));
-        let fixed = [&pg_ctl, "-s", "-w", "-D", data, "-l", log.to_str().unwrap(), "-o", &options];
+        let log = data.join("log");
+        let [pg_ctl, data, log] = [&pg_ctl, &data, &log].map(|path| text(path));
+        let fixed = [pg_ctl, "-s", "-w", "-D", data, "-l", log, "-o", &options];
         self.as_server(&[&fixed[..], &arguments.split(' ').collect::<Vec<_>>()].concat())
     }
 
@@ -106,7 +123,11 @@ impl Cluster {
     }
 
     pub fn port(&self) -> u16 {
-        self.env["DB_PORT"].parse().unwrap()
+        self.address().port()
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        format!("{}:{}", self.env["DB_HOST"], self.env["DB_PORT"]).parse().unwrap()
     }
 
     pub fn connect(&self, database: &str) -> Client {
@@ -118,6 +139,145 @@ impl Cluster {
         config.host(&self.env["DB_HOST"]).port(self.port()).user(&self.env["POSTGRES_USER"]);
         config.password(&self.env["POSTGRES_PASSWORD"]).dbname(database);
         config.connect(NoTls)
+    }
+}
+
+/// A server that follows another one by streaming replication, under that one's port at an address
+/// of its own. It is stopped and removed when this is dropped.
+pub struct Standby {
+    cluster: Cluster,
+    sweeper: Child,
+}
+
+impl Standby {
+    /// Of a whole cluster, which it copies: one of the test's own is the smaller one.
+    pub fn of(primary: &Cluster) -> Standby {
+        static NEXT: AtomicU32 = AtomicU32::new(2);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("register-trust-{}-standby-{number}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        let sweeper = sweeper(&dir);
+        assert!(primary.as_server(&["mkdir", text(&dir)]));
+        // What hub.sh must know to remove it.
+        std::fs::write(dir.join("lock"), "").unwrap();
+        std::fs::write(dir.join("home"), text(&dir)).unwrap();
+        let mut env = primary.env.clone();
+        let login = format!(
+            "host={} port={} user={} password={}",
+            env["DB_HOST"], env["DB_PORT"], env["POSTGRES_USER"], env["POSTGRES_PASSWORD"]
+        );
+        let (pg_basebackup, data) = (postgres_bin().join("pg_basebackup"), dir.join("data"));
+        let copy = [text(&pg_basebackup), "-d", &login, "-D", text(&data)];
+        let how = ["-R", "-X", "stream", "-c", "fast", "--no-sync"];
+        assert!(primary.as_server(&[&copy[..], &how].concat()), "the primary cannot be copied");
+        env.insert("DB_HOST".to_owned(), format!("127.0.0.{number}"));
+        let cluster = Cluster { dir, env, options: primary.options.clone() };
+        assert!(cluster.pg_ctl("start"), "the standby does not start");
+        Standby { cluster, sweeper }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.cluster.address()
+    }
+
+    /// A session on the hub's database as the standby has it.
+    pub fn session(&self, hub: &Hub) -> Client {
+        self.cluster.connect(&hub.database)
+    }
+
+    /// Points the program here.
+    pub fn serve(&self, program: Program) -> Program {
+        program.env("DB_HOST", self.cluster.env["DB_HOST"].as_str())
+    }
+
+    /// Waits until it has replayed all that was committed so far.
+    pub fn catch_up(&self, hub: &mut Hub) {
+        let written: String = hub.value("SELECT pg_current_wal_lsn()::text");
+        let replayed = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'");
+        let mut session = self.session(hub);
+        super::eventually("the standby has caught up", || {
+            session.query_one(&replayed, &[]).unwrap().get(0)
+        });
+    }
+
+    /// From now on it gets what the primary commits, and does not show it.
+    pub fn pause_replay(&self) {
+        self.execute("SELECT pg_wal_replay_pause()");
+    }
+
+    pub fn resume_replay(&self) {
+        self.execute("SELECT pg_wal_replay_resume()");
+    }
+
+    /// Makes it a primary, which first replays what it got.
+    pub fn promote(&self) {
+        self.execute("SELECT pg_promote()");
+    }
+
+    fn execute(&self, sql: &str) {
+        self.cluster.connect("postgres").batch_execute(sql).unwrap();
+    }
+}
+
+impl Drop for Standby {
+    fn drop(&mut self) {
+        drop(self.sweeper.stdin.take());
+        let _ = self.sweeper.wait();
+    }
+}
+
+/// What of several clients follows each other on one connection to the server.
+#[derive(Clone, Copy)]
+pub enum Pool {
+    Transactions,
+    Statements,
+}
+
+/// PgBouncer. It is stopped when this is dropped, or when this process ends.
+pub struct Pooler {
+    port: u16,
+    bouncer: Child,
+}
+
+impl Pooler {
+    pub fn before(cluster: &Cluster, pool: Pool) -> Pooler {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let [host, server, user, password] =
+            ["DB_HOST", "DB_PORT", "POSTGRES_USER", "POSTGRES_PASSWORD"]
+                .map(|key| cluster.env[key].as_str());
+        let mode = match pool {
+            Pool::Transactions => "transaction",
+            Pool::Statements => "statement",
+        };
+        let dir = cluster.dir.join(format!("pooler-{port}"));
+        std::fs::create_dir(&dir).unwrap();
+        let users = dir.join("users");
+        std::fs::write(&users, format!("\"{user}\" \"{password}\"\n")).unwrap();
+        let settings = format!(
+            "[databases]\n* = host={host} port={server}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {port}\nunix_socket_dir =\npool_mode = {mode}\nauth_file = {}\n\
+             auth_type = scram-sha-256\ndefault_pool_size = 1\n",
+            text(&users)
+        );
+        let file = dir.join("settings.ini");
+        std::fs::write(&file, settings).unwrap();
+        // It does not run as root, and it ends with its stdin.
+        let script = "PATH=$PATH:/usr/sbin; pgbouncer -q \"$0\" & cat; kill $!";
+        let mut bouncer = cluster.server_command(&["sh", "-c", script, text(&file)]);
+        let bouncer = bouncer.stdin(Stdio::piped()).spawn().unwrap();
+        super::eventually("PgBouncer answers", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        Pooler { port, bouncer }
+    }
+
+    pub fn serve(&self, program: Program) -> Program {
+        program.env("DB_PORT", self.port.to_string())
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        drop(self.bouncer.stdin.take());
+        let _ = self.bouncer.wait();
     }
 }
 

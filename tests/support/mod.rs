@@ -47,19 +47,10 @@ pub fn sha256_hex(text: &str) -> String {
     String::from_utf8(output.stdout).unwrap()[..64].to_owned()
 }
 
-/// Makes two authorities, ca.crt and other.crt, and server.crt by the first of them for these
-/// names; pg.key is its key as PostgreSQL's user may read it.
+/// Two authorities, and a server's certificate by the first of them for these names.
 pub fn certificates(dir: &std::path::Path, names: &str) {
-    let script = "set -e; cd \"$0\"
-for ca in ca other; do
-    openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj \"/CN=$ca\" -keyout $ca.key -out $ca.crt
-done
-openssl req -newkey rsa:2048 -nodes -subj /CN=hub -keyout server.key -out server.csr
-printf 'subjectAltName=%s' \"$1\" >extensions
-openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile extensions -out server.crt
-cp server.key pg.key; chmod 600 server.key pg.key; chmod 755 .
-if [ \"$(id -u)\" = 0 ]; then chown \"$(id -un postgres 2>/dev/null || echo nobody)\" pg.key; fi";
-    let output =
-        std::process::Command::new("sh").args(["-c", script]).arg(dir).arg(names).output().unwrap();
+    let mut make = std::process::Command::new("sh");
+    make.arg(root().join("tests/support/certificates.sh")).arg(dir).arg(names);
+    let output = make.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

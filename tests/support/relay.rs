@@ -3,13 +3,14 @@
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::hub::Cluster;
 use super::{Hub, Program, Run, Ssm};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,6 +53,8 @@ pub enum Strike {
     Cut,
     /// Both ends are reset.
     Reset,
+    /// In place of what would follow the run gets these bytes, and then zeros without end.
+    Flood(&'static [u8]),
 }
 
 /// What connections find that are made after a strike.
@@ -64,6 +67,8 @@ pub enum Later {
     Held,
     /// They are served, and a round trip takes this long.
     Late(Duration),
+    /// They get to another hub, as a floating address would lead them.
+    Elsewhere(SocketAddr),
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -93,6 +98,7 @@ struct State {
     struck: Sender<()>,
     later: Later,
     round_trip: Duration,
+    rewritten: Vec<(&'static str, &'static str)>,
     armed: bool,
     over: bool,
     lines: Vec<Weak<Line>>,
@@ -125,10 +131,10 @@ const TICK: Duration = Duration::from_millis(50);
 impl Relay {
     /// To the cluster of these tests.
     pub fn new() -> Relay {
-        Relay::to(Hub::cluster().port())
+        Relay::to(Hub::cluster())
     }
 
-    pub fn to(hub: u16) -> Relay {
+    pub fn to(cluster: &Cluster) -> Relay {
         let (sender, struck) = mpsc::channel();
         let state = State {
             plan: VecDeque::new(),
@@ -136,6 +142,7 @@ impl Relay {
             struck: sender,
             later: Later::Served,
             round_trip: Duration::ZERO,
+            rewritten: Vec::new(),
             armed: false,
             over: false,
             lines: Vec::new(),
@@ -144,14 +151,14 @@ impl Relay {
         };
         let state = Arc::new(Mutex::new(state));
         Relay { ports: Vec::new(), state, connections: Arc::default(), struck }
-            .listen(Talk::Hub, hub)
+            .listen(Talk::Hub, cluster.address())
     }
 
     pub fn and_to(self, ssm: &Ssm) -> Relay {
-        self.listen(Talk::Ssm, ssm.port())
+        self.listen(Talk::Ssm, ssm.address())
     }
 
-    fn listen(mut self, talk: Talk, to: u16) -> Relay {
+    fn listen(mut self, talk: Talk, to: SocketAddr) -> Relay {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         self.ports.push((talk, listener.local_addr().unwrap().port()));
         let (state, connections) = (self.state.clone(), self.connections.clone());
@@ -187,6 +194,13 @@ impl Relay {
         self
     }
 
+    /// In what the run says to the hub, this text becomes another one of the same length.
+    pub fn rewrite(self, text: &'static str, other: &'static str) -> Relay {
+        assert_eq!(text.len(), other.len());
+        self.state().rewritten.push((text, other));
+        self
+    }
+
     pub fn port(&self) -> u16 {
         self.ports[0].1
     }
@@ -198,7 +212,8 @@ impl Relay {
         })
     }
 
-    /// Runs the program, and does something to its process when the relay strikes. Whether it did.
+    /// Runs the program, and does something when the relay has made its last strike, told the
+    /// process. Whether it did.
     pub fn run(&self, program: Program, then: impl FnOnce(u32)) -> (Run, bool) {
         let mut running = self.serve(program).spawn();
         let mut struck = false;
@@ -278,7 +293,7 @@ impl Drop for Relay {
 }
 
 /// Serves one connection; `None` when the relay is over.
-fn connect(run: TcpStream, talk: Talk, to: u16, shared: &Arc<Mutex<State>>) -> Option<()> {
+fn connect(run: TcpStream, talk: Talk, to: SocketAddr, shared: &Arc<Mutex<State>>) -> Option<()> {
     let mut state = shared.lock().unwrap();
     let later = if state.has_struck { state.later } else { Later::Served };
     if state.over {
@@ -287,7 +302,8 @@ fn connect(run: TcpStream, talk: Talk, to: u16, shared: &Arc<Mutex<State>>) -> O
         return Some(());
     }
     // A server that is down: the run finds its connection closed.
-    let Ok(peer) = TcpStream::connect(("127.0.0.1", to)) else { return Some(()) };
+    let to = if let Later::Elsewhere(other) = later { other } else { to };
+    let Ok(peer) = TcpStream::connect(to) else { return Some(()) };
     let round_trip = if let Later::Late(time) = later { time } else { state.round_trip };
     let line = Arc::new(Line {
         talk,
@@ -331,6 +347,14 @@ impl Trips {
     }
 }
 
+fn rewrite(message: &mut [u8], texts: &[(&str, &str)]) {
+    for (text, other) in texts {
+        while let Some(at) = message.windows(text.len()).position(|part| part == text.as_bytes()) {
+            message[at..at + text.len()].copy_from_slice(other.as_bytes());
+        }
+    }
+}
+
 type Bytes = Box<dyn Iterator<Item = Vec<u8>> + Send>;
 
 /// What comes, until the end. Where it is late a thread of its own reads it, so that bytes that
@@ -367,7 +391,10 @@ impl Line {
         for chunk in incoming {
             bytes.extend(chunk);
             while let Some(length) = self.first_message(from, &mut started, &bytes) {
-                let message: Vec<u8> = bytes.drain(..length).collect();
+                let mut message: Vec<u8> = bytes.drain(..length).collect();
+                if (self.talk, from) == (Talk::Hub, Side::Run) {
+                    rewrite(&mut message, &state.lock().unwrap().rewritten);
+                }
                 if self.pass(state, from, &message).is_none() {
                     return;
                 }
@@ -443,12 +470,21 @@ impl Line {
         // Once only: later connections are counted on.
         state.plan.pop_front();
         state.has_struck = true;
-        let _ = state.struck.send(());
+        if state.plan.is_empty() {
+            let _ = state.struck.send(());
+        }
+        drop(state);
         *gate = if strike == Strike::Hold { Gate::Held } else { Gate::Shut };
         match strike {
             Strike::Hold => {}
             Strike::Cut => self.close(),
             Strike::Reset => self.reset(),
+            Strike::Flood(bytes) => {
+                let (mut run, zeros) = (&self.run, [0; 16 * 1024]);
+                let _ = run.write_all(bytes);
+                while run.write_all(&zeros).is_ok() {}
+                self.close();
+            }
         }
     }
 

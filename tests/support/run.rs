@@ -13,6 +13,7 @@ pub struct Program {
     arguments: Vec<OsString>,
     env: Vec<(String, OsString)>,
     stdout: Option<Stdio>,
+    shell: Option<String>,
 }
 
 /// What came of it.
@@ -30,6 +31,7 @@ impl Program {
             arguments: arguments.iter().map(Into::into).collect(),
             env: Vec::new(),
             stdout: None,
+            shell: None,
         }
     }
 
@@ -66,7 +68,14 @@ impl Program {
 
     /// The call itself, for those who run it in a way of their own.
     pub fn command(self) -> Command {
-        let mut command = Command::new(PROGRAM);
+        let mut command = match &self.shell {
+            None => Command::new(PROGRAM),
+            Some(script) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", script, PROGRAM]);
+                shell
+            }
+        };
         command.args(&self.arguments).env_clear().envs(self.env);
         command.stdin(Stdio::null()).stderr(Stdio::piped());
         command.stdout(self.stdout.unwrap_or_else(Stdio::piped));
@@ -77,18 +86,15 @@ impl Program {
         self.spawn().wait()
     }
 
-    /// The same call through a shell that does something to its descriptors, as `>&-` does.
+    /// Through a shell that does something to its descriptors, as `>&-` does.
     pub fn run_in_shell(self, redirection: &str) -> Run {
-        let mut command = Command::new("sh");
-        command.arg("-c").arg(format!("exec \"$0\" \"$@\" {redirection}")).arg(PROGRAM);
-        command.args(&self.arguments).env_clear().envs(self.env);
-        command.stdin(Stdio::null()).stderr(Stdio::piped()).stdout(Stdio::piped());
-        Running {
-            child: command.spawn().unwrap(),
-            arguments: self.arguments,
-            start: Instant::now(),
-        }
-        .wait()
+        self.behind("", redirection).run()
+    }
+
+    /// Through a shell, behind something that it is to do first, such as setting a limit.
+    pub fn behind(mut self, first: &str, redirection: &str) -> Program {
+        self.shell = Some(format!("{first}\nexec \"$0\" \"$@\" {redirection}"));
+        self
     }
 }
 

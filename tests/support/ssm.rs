@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -26,8 +26,15 @@ pub enum Answer {
     DropAfter,
     /// Never answer.
     Hang,
+    /// Never answer, and store when the test calls `store_late`, whether the client is still there
+    /// or not.
+    StoreLate,
     /// An answer that is not SSM's.
     Garbage(&'static str),
+    /// These bytes, made of the value that was to be put, in place of a whole answer.
+    Raw(fn(&str) -> Vec<u8>),
+    /// A body that does not end: this again and again.
+    Endless(&'static str),
     /// Wait until the test lets it go on, then store.
     Hold,
 }
@@ -39,6 +46,8 @@ struct State {
     verdicts: Option<Answer>,
     requests: Vec<(String, Value)>,
     parameters: HashMap<String, Vec<String>>,
+    /// Names and values of puts that are stored late.
+    late: Vec<(String, String)>,
     released: bool,
 }
 
@@ -86,8 +95,8 @@ impl Ssm {
         self
     }
 
-    pub fn port(&self) -> u16 {
-        self.port
+    pub fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
     }
 
     pub fn url(&self) -> String {
@@ -97,6 +106,13 @@ impl Ssm {
     pub fn release(&self) {
         self.state.0.lock().unwrap().released = true;
         self.state.1.notify_all();
+    }
+
+    /// Stores what hung until now; how many puts that were.
+    pub fn store_late(&self) -> usize {
+        let late = std::mem::take(&mut self.state.0.lock().unwrap().late);
+        late.iter().for_each(|(name, value)| self.store(name, value));
+        late.len()
     }
 
     /// Points the program here, with credentials.
@@ -110,14 +126,8 @@ impl Ssm {
     }
 
     pub fn store(&self, name: &str, value: &str) {
-        self.state
-            .0
-            .lock()
-            .unwrap()
-            .parameters
-            .entry(name.to_owned())
-            .or_default()
-            .push(value.to_owned());
+        let parameters = &mut self.state.0.lock().unwrap().parameters;
+        parameters.entry(name.to_owned()).or_default().push(value.to_owned());
     }
 
     /// Every version of a parameter, the first one first.
@@ -160,14 +170,16 @@ fn serve(mut stream: TcpStream, shared: &(Mutex<State>, Condvar)) {
         versions.push(body["Value"].as_str().unwrap().to_owned());
         (200, json!({"Version": versions.len(), "Tier": "Standard"}).to_string())
     };
+    let value = body["Value"].as_str().unwrap_or_default();
+    // Until the client has gone.
+    let hang = |mut stream: TcpStream| while let Ok(1..) = stream.read(&mut [0; 1024]) {};
     let (status, text) = match answer {
         Answer::Store => store(),
         Answer::Refuse(status, code, message) => {
             (status, json!({"__type": code, "message": message}).to_string())
         }
         Answer::Quote => {
-            let message =
-                format!("Value '{}' at 'value' is not allowed", body["Value"].as_str().unwrap());
+            let message = format!("Value '{value}' at 'value' is not allowed");
             (400, json!({"__type": "ValidationException", "message": message}).to_string())
         }
         Answer::DropBefore => return,
@@ -175,8 +187,19 @@ fn serve(mut stream: TcpStream, shared: &(Mutex<State>, Condvar)) {
             store();
             return;
         }
-        Answer::Hang => {
-            thread::sleep(Duration::from_secs(120));
+        Answer::Hang => return hang(stream),
+        Answer::StoreLate => {
+            let late = (body["Name"].as_str().unwrap().to_owned(), value.to_owned());
+            shared.0.lock().unwrap().late.push(late);
+            return hang(stream);
+        }
+        Answer::Raw(bytes) => {
+            let _ = stream.write_all(&bytes(value));
+            return;
+        }
+        Answer::Endless(text) => {
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n");
+            while stream.write_all(text.as_bytes()).is_ok() {}
             return;
         }
         Answer::Garbage(text) => (200, text.to_owned()),
