@@ -1,53 +1,48 @@
 # register-trust: build, try, test. 'make help' lists what there is.
 #
 # A trust's identity comes from TRUST_<n>_NAME, TRUST_<n>_CODE and TRUST_<n>_REGION: from the
-# command line, the environment, or .env.development, .env.stag (PROD=stag) and .env.production
-# (PROD=true). Neither make nor a shell ever evaluates it.
+# command line, the environment, or .env.development, .env.production (PROD=true) and .env.<stage>
+# (PROD=<stage>). Neither make nor a shell ever evaluates it.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 PROGRAM := target/release/register-trust
-export HUB_DIR ?= .hub
-KITS ?= kits
-export PROD HUB
-# Make expands what it exports.
-unexport KITS KIT_SINK $(filter TRUST_%,$(.VARIABLES))
-
-# A variable's own text as one word of the shell.
-quoted = '$(subst ','\'',$(value $(1)))'
+HUB_DIR ?= .hub
+# What a person sets reaches the recipes through the environment, just as it was written: no recipe
+# holds its text, where a newline or a quote would become a command, and make, which expands what it
+# exports, here and in a make below, has nothing left to expand.
+$(foreach variable,HUB_DIR KITS KIT_SINK PROD HUB $(filter TRUST_%,$(.VARIABLES)),$(eval override export $(variable) := $$(value $(variable))))
+MAKEOVERRIDES =
 
 .PHONY: help register-trusts build static install uninstall sbom audit image test-image test-reproducible lint test bless prove bench hub-start hub-stop clean
 
 help: ## list the targets
-	@echo 'register-trust-<n>   register trust <n>, its kit goes to $(KITS)/trust-<n>.json'
+	@echo 'register-trust-<n>   register trust <n>, its kit goes to KITS/trust-<n>.json (KITS=kits)'
 	@echo 'sync-trust-kit-<n>   the kit of a registered trust, without credentials'
+	@echo 'check-kit-<n>        whether the kits of trust <n> that are here are valid'
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 21
-
-identity = NAME=$(call quoted,TRUST_$*_NAME) CODE=$(call quoted,TRUST_$*_CODE) REGION=$(call quoted,TRUST_$*_REGION) \
-    KITS=$(call quoted,KITS) KIT_SINK=$(call quoted,KIT_SINK)
 
 # The program of this machine is needed only where it runs here.
 LOCAL = $(if $(PROD)$(HUB),,$(PROGRAM))
 
+# The scripts refuse what is no number.
+number = '$(subst ','\'',$*)'
+
 register-trust-%: $(LOCAL)
-	@$(identity) deploy/register.sh '$*'
+	@deploy/register.sh $(number)
 
 sync-trust-kit-%: $(LOCAL)
-	@$(identity) deploy/register.sh '$*' --require-existing
+	@deploy/register.sh $(number) --require-existing
 
-# Every n that has a name.
-NUMBERS = $(sort $(patsubst TRUST_%_NAME,%,$(filter TRUST_%_NAME,$(.VARIABLES))) \
-    $(shell sed -n 's/^TRUST_\([0-9]*\)_NAME=.*/\1/p' $(ENV_FILE) 2>/dev/null))
-ENV_FILE = $(if $(PROD),$(if $(filter true,$(PROD)),.env.production,.env.$(PROD)),.env.development)
+check-kit-%: $(LOCAL)
+	@deploy/register.sh $(number) --check-kits
 
-# One failure stops no other.
-ifneq ($(filter register-trusts,$(MAKECMDGOALS)),)
-MAKEFLAGS += --keep-going
-endif
-register-trusts: $(addprefix register-trust-,$(NUMBERS)) ## register every trust that has a name; with -j side by side
-	@test -n '$(NUMBERS)' || { echo 'ERROR no TRUST_<n>_NAME is set, nor in $(ENV_FILE)' >&2; exit 1; }
+# By number, so that trust 1 gets the first slot. One failure stops no other.
+register-trusts: $(LOCAL) ## register every trust that has a name; with -j side by side
+	@numbers=$$(deploy/register.sh --numbers) && \
+	    $(MAKE) --no-print-directory --keep-going $$(printf 'register-trust-%s ' $$numbers)
 
 # One build for everything: the static binary that cargo.sh makes is what is tested, measured and
 # shipped.

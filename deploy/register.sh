@@ -1,81 +1,247 @@
 #!/usr/bin/env bash
-# Registers trust N and leaves its kit in a file readable by its owner alone.
+# Registers trust N and leaves its kit in a file that only its owner can read.
 #
 #   deploy/register.sh N [register-trust's options]
+#   deploy/register.sh N --check-kits    tell what the kits of trust N that are here are worth
+#   deploy/register.sh --numbers         list the numbers that have a name
 #
-# The trust is described by NAME, CODE and REGION, or else in .env.development, .env.stag or
-# .env.production. The hub is, in this order:
+# The trust is described by TRUST_<N>_NAME, TRUST_<N>_CODE and TRUST_<N>_REGION, in the environment
+# or else in the stage's file, such as .env.development. The hub is, in this order:
 #
-#   PROD=stag|true   in ECS: a one-off task (deploy/ecs.sh)
-#   HUB=compose      in a compose project: its container SERVICE (flip-api), where the program
-#                    is COMMAND (/opt/register-trust/register-trust; see deploy/compose.yaml)
-#   DB_HOST=...      where it says
-#   otherwise        the embedded development hub in HUB_DIR (.hub)
+#   PROD=stag|true|<stage>   in ECS: a one-off task (deploy/ecs.sh)
+#   HUB=compose              in a compose project: its container SERVICE (flip-api), where the
+#                            program is COMMAND (/opt/register-trust/register-trust; see
+#                            deploy/compose.yaml); COMPOSE_FILE and COMPOSE_PROJECT_NAME count
+#   DB_HOST=...              where it says
+#   otherwise                the embedded development hub in HUB_DIR (.hub)
 #
-# The kit goes to KITS (kits), or into the command KIT_SINK if that is set.
+# The kit goes to KITS (kits; deploy/lib.sh says under which name), or into the shell command
+# KIT_SINK if that is set: it reads the kit on stdin, and finds TRUST_NUMBER, TRUST_NAME, TRUST_CODE
+# and TRUST_REGION in its environment. Its exit status 0 must mean that it has stored the kit durably.
 set -euo pipefail
+# An inherited 'set -x' would print the kit, and a core dump would hold it.
+set +x
+ulimit -c 0
+umask 077
 
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$here/lib.sh"
 
-number=${1-}
-[[ $number =~ ^[0-9]+$ ]] || fail "'$number' is no trust's number; usage: deploy/register.sh N [OPTION]..."
-shift
-env_file >/dev/null
-kits=${KITS:-kits}
-name=${NAME:-$(from_file "TRUST_${number}_NAME")}
-code=${CODE:-$(from_file "TRUST_${number}_CODE")}
-region=${REGION:-$(from_file "TRUST_${number}_REGION")}
-[ -n "$name" ] || fail "TRUST_${number}_NAME is not set, neither in the environment nor in $(env_file)"
-arguments=("--name=$name" "--code=$code" "--region=$region" "$@")
+numbers() {
+    local variable
+    { for variable in ${!TRUST_@}; do echo "$variable=${!variable:+set}"; done && trust_lines; } |
+        LC_ALL=C sed -n 's/^TRUST_\([0-9][0-9]*\)_NAME=..*/\1/p' | sort -n | uniq
+}
 
-umask 077
-mkdir -p "$kits"
-for left in "$kits/.trust-$number".*; do
-    if grep -qs '"trust_api_key":' "$left"; then
-        say "WARN $left holds a kit with credentials of a run that did not end: if it is valid (README, \"Operations\"), hand it on; then delete it"
+described() { # field: prints what is set for it
+    local LC_ALL=C variable=TRUST_${number}_$1
+    [[ ${!variable-} != *[[:cntrl:]]* ]] || fail "$variable holds a line break or another control character"
+    if [ -n "${!variable-}" ]; then printf '%s' "${!variable}"; else from_file "$variable"; fi
+}
+
+# Sets 'program': how the program is called in the hub's home.
+find_program() {
+    local hub key value
+    if [ -n "${PROD-}" ]; then
+        program=("$here/ecs.sh" "$number" "$folder")
+        return
     fi
-done
-if [ -n "${PROD-}" ]; then
-    exec "$here/ecs.sh" "$number" "$kits" "${arguments[@]}"
-fi
-
-case ${HUB-} in
-    compose)
-        command -v docker >/dev/null || fail "HUB=compose needs docker"
-        compose=(docker compose)
-        docker compose version >/dev/null 2>&1 || compose=(docker-compose)
-        register=("${compose[@]}" exec -T "${SERVICE:-flip-api}" "${COMMAND:-/opt/register-trust/register-trust}")
-        ;;
-    '')
-        register=("$here/../target/release/register-trust")
-        if [ -z "${DB_HOST-}" ]; then
+    case ${HUB-} in
+        compose)
+            command -v docker >/dev/null || command -v docker-compose >/dev/null || fail "HUB=compose needs docker"
+            program=(docker compose)
+            docker compose version >/dev/null 2>&1 || program=(docker-compose)
+            program+=(exec -T "${SERVICE:-flip-api}" "${COMMAND:-/opt/register-trust/register-trust}")
+            ;;
+        '')
+            program=("$here/../target/release/register-trust")
+            [ -z "${DB_HOST-}" ] || return 0
             hub=${HUB_DIR:-.hub}
-            "$here/dev/hub.sh" start "$hub"
+            "$here/dev/hub.sh" start "$hub" 8>&-
             while IFS='=' read -r key value; do
                 export "$key=$value"
             done <"$hub/env"
-        fi
-        ;;
-    *) fail "HUB is '$HUB', not compose" ;;
-esac
-
-new=$(mktemp "$kits/.trust-$number.XXXXXX")
-"${register[@]}" "${arguments[@]}" >"$new" </dev/null && status=0 || status=$?
-if [ "$status" != 0 ]; then
-    # An outcome that is not known leaves a kit that may be valid.
-    case $(tail -n 1 "$new") in
-        '[{'*) fail "the kit that may be valid is in $new" ;;
+            ;;
+        *) fail "HUB is '$HUB', not compose" ;;
     esac
-    rm -f "$new"
-    fail "trust $number got no kit (exit status $status); the reason stands above"
+}
+
+# Prints the text that a JSON string stands for. Fails on control characters: no registered name
+# has one.
+unescape() { # json
+    local LC_ALL=C rest=$1 text='' code
+    while [[ $rest == *\\* ]]; do
+        text+=${rest%%\\*} rest=${rest#*\\}
+        case $rest in
+            [\"\\/]*) text+=${rest:0:1} rest=${rest:1} ;;
+            u00[01]* | [!u]*) return 1 ;;
+            *)
+                code=$((16#${rest:1:4})) rest=${rest:5}
+                if ((code >= 0xd800 && code < 0xdc00)); then
+                    code=$((0x10000 + (code - 0xd800) * 0x400 + 16#${rest:2:4} - 0xdc00)) rest=${rest:6}
+                fi
+                if ((code < 0x80)); then set -- "$code"
+                elif ((code < 0x800)); then set -- $((0xc0 | code >> 6)) $((0x80 | code & 0x3f))
+                elif ((code < 0x10000)); then set -- $((0xe0 | code >> 12)) $((0x80 | code >> 6 & 0x3f)) $((0x80 | code & 0x3f))
+                else set -- $((0xf0 | code >> 18)) $((0x80 | code >> 12 & 0x3f)) $((0x80 | code >> 6 & 0x3f)) $((0x80 | code & 0x3f))
+                fi
+                # shellcheck disable=SC2059 # the inner one makes the format: octal escapes
+                text+=$(printf "$(printf '\\%03o' "$@")")
+                ;;
+        esac
+    done
+    printf '%s' "$text$rest"
+}
+
+# Prints what the hub says of the kit that look_at has seen: valid, worthless or unknown.
+worth() {
+    local name answer=''
+    if name=$(unescape "$kit_name"); then
+        answer=$("${program[@]}" "--name=$name" "--check-kit=$kit_id" </dev/null 8>&-) || :
+    fi
+    answer=${answer%$'\r'}
+    case ${answer##*$'\n'} in
+        valid | worthless) printf '%s\n' "${answer##*$'\n'}" ;;
+        *)
+            [[ $answer == '' || $answer == unknown ]] || say "$answer"
+            echo unknown
+            ;;
+    esac
+}
+
+check_kits() {
+    local file word seen=''
+    for file in "$folder/trust-$number.json"* "$folder/.trust-$number".*; do
+        [ -s "$file" ] || continue
+        look_at "$file" || { say "WARNING $file holds no whole kit"; continue; }
+        [ -n "$kit_keys" ] || continue
+        word=$(worth)
+        printf '%s %s\n' "$file" "$word"
+        seen+=" $word"
+    done
+    [ -n "$seen" ] || fail "no kit with credentials of trust $number is in $folder"
+    [[ $seen == *valid* && $seen != *unknown* ]]
+}
+
+# Shows what else came on the program's stdout, but nothing that can be a part of a kit.
+show() { # line
+    if [[ $1 == *'[{'* || (-n $id && $1 == *'"'*) ]]; then
+        say "WARNING the program's stdout had a line of ${#1} bytes that may hold a part of a kit; it is not shown"
+    else
+        say "${1//[[:cntrl:]]/?}"
+    fi
+}
+
+# Reads the program's stdout, stores the kit, acknowledges it on descriptor 3, which is the program's
+# stdin, and goes by the verdict: 0 the receipt, 3 '[]', 1 neither. It outlives every signal but KILL.
+converse() { # file
+    trap '' INT TERM HUP QUIT PIPE
+    local LC_ALL=C line id='' verdict=1 kit='[{"trust_id":"'
+    echo go >&3
+    while IFS= read -r line; do
+        line=${line%$'\r'}
+        if [ -z "$id" ] && is_kit "$line"; then
+            id=$kit_id
+            # An engine can put bytes of its own before the kit.
+            [[ $line == "$kit"* ]] || show "${line%%"$kit"*}"
+            if store_line "$1" "$kit${line#*"$kit"}" 3>&- 8>&-; then
+                printf '%s\n' "$id" >&3
+            else
+                say "ERROR the kit cannot be stored in $1"
+                exec 3>&-
+            fi
+        elif [[ -n $id && $line == "$id" ]]; then verdict=0
+        elif [[ $line == '[]' ]]; then [ "$verdict" = 0 ] || verdict=3
+        else show "$line"
+        fi
+    done
+    [ -z "$line" ] || show "$line"
+    return "$verdict"
+}
+
+# Becomes the program once the reader of its stdout is there. If that or the script is killed before,
+# nothing is started.
+start() { # command...
+    exec 4<>"$ack"
+    read -r -t 10 _ <&4 || exit 1
+    exec "$@" <"$ack" 4>&-
+}
+
+if [ "${1-}" = --numbers ]; then
+    numbers=$(numbers)
+    [ -n "$numbers" ] || fail "no TRUST_<n>_NAME is set, nor in $(env_file)"
+    printf '%s\n' "$numbers"
+    exit
 fi
-# A container engine can put lines of its own before the kit.
-kit=$(grep '^\[' "$new" | tail -n 1)
-case $kit in
-    '[{'*) printf '%s\n' "$kit" >"$new" ;;
-    *) fail "the run succeeded without a kit; what it printed is in $new" ;;
+number=${1-}
+[[ $number =~ ^[0-9]+$ ]] || fail "'$number' is no trust's number; usage: deploy/register.sh N [OPTION]..."
+shift
+folder=$(kits_folder)
+if [ "$*" = --check-kits ]; then
+    find_program
+    check_kits
+    exit
+fi
+name=$(described NAME)
+code=$(described CODE)
+region=$(described REGION)
+[ -n "$name" ] || fail "TRUST_${number}_NAME is not set, neither in the environment nor in $(env_file)"
+arguments=("--name=$name" "--code=$code" "--region=$region" "$@")
+export TRUST_NUMBER=$number TRUST_NAME=$name TRUST_CODE=$code TRUST_REGION=$region
+
+make_folder "$folder" || fail "the folder $folder cannot be made, or cannot be synced"
+lock_number "$number" "$folder"
+find_program
+[ -z "${PROD-}" ] || exec "${program[@]}" "${arguments[@]}"
+
+left_kits "$number" "$folder"
+for file in ${left[@]+"${left[@]}"}; do
+    look_at "$file"
+    say "WARNING an earlier run left $file, the kit of the trust $kit_id: $(worth)"
+done
+
+ack=$folder/.ack-trust-$number
+rm -f -- "$ack"
+if ! { new=$(new_file "$number" "$folder") && mkfifo -- "$ack"; }; then
+    fail "no file can be made in $folder; nothing was registered for trust $number"
+fi
+
+# The handlers do nothing here, and leave the program its own.
+trap : INT TERM HUP QUIT PIPE
+start "${program[@]}" "${arguments[@]}" --await-ack 8>&- | converse "$new" 3<>"$ack" &&
+    ended=(0 0) || ended=("${PIPESTATUS[@]}")
+# Nothing that follows may be cut short.
+trap '' INT TERM HUP QUIT PIPE
+rm -f -- "$ack"
+
+look_at "$new" || kit_keys=''
+case ${ended[1]} in
+    0)
+        status=0 id=$kit_id
+        # Only a run that registers hands credentials on.
+        if [ -z "$kit_keys" ] && [[ " $* " != *' --require-existing '* ]]; then
+            pick_up "$number" "$folder" "$id" || status=1
+        fi
+        finish "$new" "$number" "$folder" || status=1
+        exit "$status"
+        ;;
+    3)
+        rm -f -- "$new"
+        fail "nothing was registered for trust $number"
+        ;;
 esac
-hand_on "$new" "$number" "$kits" || fail "the kit could not be handed on; it is in $new"
-rm -f "$new"
+if [ -n "$kit_keys" ]; then
+    say "ERROR the run ended (exit status ${ended[0]}) without a verdict: it is not known whether trust $number is registered"
+    say "ERROR its kit stays in $new; keep it"
+    at=$number${HUB:+ HUB=$HUB}
+    fail "next: 'make check-kit-$at' tells whether it is valid; 'make register-trust-$at' picks it up if it is"
+fi
+# Without a kit there was no acknowledgement, and without that no registration.
+rm -f -- "$new"
+say "ERROR the run ended (exit status ${ended[0]}) without a kit; nothing was registered for trust $number"
+if [ "${ended[0]}" = 2 ] &&
+    grep -qF "invalid option '--await-ack'" <<<"$("${program[@]}" --await-ack --version </dev/null 2>&1)"; then
+    say "ERROR next: ${program[*]} is too old to wait for an acknowledgement; put this version there (for compose see deploy/compose.yaml)"
+fi
+exit 1

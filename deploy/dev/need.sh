@@ -61,7 +61,7 @@ need_postgres() {
 }
 
 need_python() { # directory of the venv
-    local venv=$1 packages=('moto[server,ssm,ecs,logs,ec2]==5.1.*' 'boto3==1.*' 'awscli==1.*')
+    local venv=$1 packages=('moto[server,ssm,ecs,logs,ec2]==5.1.*' 'boto3==1.*' 'awscli==1.*' 'python-dotenv==1.*')
     command -v openssl >/dev/null || apt_install "the tests" openssl
     command -v ip >/dev/null || apt_install "the tests" iproute2
     if [ ! -x /usr/sbin/pgbouncer ] && ! command -v pgbouncer >/dev/null; then
