@@ -7,6 +7,7 @@
 \set ON_ERROR_STOP on
 \pset footer off
 \pset null -
+\pset pager off
 
 -- One snapshot for all queries. A standby can be asked, too: it may not have the latest.
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
