@@ -1,7 +1,6 @@
 //! SSM Parameter Store, and tokens for RDS. The only file that knows rusoto: it describes and signs
 //! the requests; sending, limits, retries and words are ours.
 
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -11,7 +10,8 @@ use rusoto_core::Region;
 use rusoto_core::credential::AwsCredentials;
 use rusoto_core::signature::SignedRequest;
 use rusoto_ssm::{GetParameterRequest, PutParameterRequest};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::Serialize;
+use serde_json::Value;
 use tokio::runtime;
 use tokio::time::{Instant, sleep, timeout};
 use zeroize::{Zeroize, Zeroizing};
@@ -55,23 +55,8 @@ pub struct Put {
     pub doubt: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct PutAnswer {
-    version: NonZeroU64,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct GetAnswer {
-    parameter: Parameter,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Parameter {
-    value: String,
-}
+/// What an answer of SSM's holds; nothing if it is not SSM's.
+type Read<T> = fn(&Value) -> Option<T>;
 
 impl Aws {
     /// Writes the value as a `SecureString` under the account's default key, over whatever is
@@ -94,9 +79,9 @@ impl Aws {
             description: Some(DESCRIPTION.to_owned()),
             ..PutParameterRequest::default()
         };
-        let (answer, doubt) = self.call("AmazonSSM.PutParameter", &request);
+        let read: Read<u64> = |answer| answer.get("Version")?.as_u64().filter(|it| *it > 0);
+        let (version, doubt) = self.call("AmazonSSM.PutParameter", &request, read);
         request.value.zeroize();
-        let version = answer.map(|PutAnswer { version }| version.get());
         let step = format!("put {name} into SSM");
         let failure = |error: AwsError| error.withholding(value).into_failure().during(&step);
         Put { version: version.map_err(failure), doubt }
@@ -105,8 +90,9 @@ impl Aws {
     /// The text of a parameter, decrypted if it is encrypted.
     pub fn get(&self, name: &str) -> Result<String, Failure> {
         let request = GetParameterRequest { name: name.to_owned(), with_decryption: Some(true) };
-        let (answer, _) = self.call("AmazonSSM.GetParameter", &request);
-        answer.map(|GetAnswer { parameter }| parameter.value).map_err(AwsError::into_failure)
+        let read: Read<String> =
+            |answer| answer.pointer("/Parameter/Value")?.as_str().map(str::to_owned);
+        self.call("AmazonSSM.GetParameter", &request, read).0.map_err(AwsError::into_failure)
     }
 
     /// A login token for RDS: a presigned URL without its scheme, valid for 15 minutes.
@@ -127,10 +113,11 @@ impl Aws {
     }
 
     /// One API call with all its attempts, and whether one of them got no answer.
-    fn call<T: DeserializeOwned + Send + 'static>(
+    fn call<T: Send + 'static>(
         &self,
         target: &'static str,
         request: &impl Serialize,
+        read: Read<T>,
     ) -> (Result<T, AwsError>, bool) {
         // A buffer that need not grow: growing leaves unwiped copies behind.
         let mut body = Zeroizing::new(Vec::with_capacity(4 * LONGEST_VALUE));
@@ -144,7 +131,7 @@ impl Aws {
             let mut pauses = PAUSES.into_iter().map(Duration::from_millis);
             loop {
                 let limit = ATTEMPT.min(deadline - Instant::now());
-                let attempt = aws.attempt(target, &body, &sent);
+                let attempt = aws.attempt(target, &body, read, &sent);
                 let error = match within(limit, attempt).await {
                     Ok(answer) => return Ok(answer),
                     Err(error) => error,
@@ -161,10 +148,11 @@ impl Aws {
         (answer, unanswered.load(SeqCst) > 0)
     }
 
-    async fn attempt<T: DeserializeOwned>(
+    async fn attempt<T>(
         &self,
         target: &str,
         body: &[u8],
+        read: Read<T>,
         unanswered: &AtomicUsize,
     ) -> Result<T, AwsError> {
         let region = self.region_at(self.endpoint.clone());
@@ -177,21 +165,15 @@ impl Aws {
         let request = request.try_into().map_err(|_| AwsError::unusable())?;
         let answer = http::send(request, &self.authorities, unanswered).await;
         let answer = answer.map_err(AwsError::unreachable)?;
-        let error = if (200..300).contains(&answer.status) {
-            match serde_json::from_slice(&answer.body) {
-                Ok(answer) => {
-                    unanswered.fetch_sub(1, SeqCst);
-                    return Ok(answer);
-                }
-                Err(_) => return Err(AwsError::not_ssm()),
-            }
-        } else {
-            AwsError::refused(&answer)
+        let text: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let read = match (200..300).contains(&answer.status) {
+            true => read(&text).ok_or_else(AwsError::not_ssm),
+            false => Err(AwsError::refused(&answer, &text)),
         };
-        if error.from_ssm {
+        if read.as_ref().map_or_else(|error| error.from_ssm, |_| true) {
             unanswered.fetch_sub(1, SeqCst);
         }
-        Err(credentials.token.iter().fold(error, AwsError::withholding))
+        read.map_err(|error| credentials.token.iter().fold(error, AwsError::withholding))
     }
 
     fn region_at(&self, endpoint: String) -> Region {

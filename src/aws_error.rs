@@ -89,9 +89,8 @@ impl AwsError {
 
     /// An answer that is no success, in the JSON protocol's form:
     /// <https://docs.aws.amazon.com/systems-manager/latest/APIReference/CommonErrors.html>.
-    pub fn refused(answer: &Answer) -> AwsError {
+    pub fn refused(answer: &Answer, body: &Value) -> AwsError {
         let status = answer.status;
-        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let text = |key| body.get(key).and_then(Value::as_str);
         // Some services put a namespace before the code.
         let code = text("__type").and_then(|code| code.rsplit('#').next());

@@ -15,6 +15,11 @@ pub fn text(variable: &str) -> Option<String> {
     raw(variable)?.into_string().ok()
 }
 
+/// Whether the variable says `true`, in any case.
+pub fn is_true(variable: &str) -> bool {
+    text(variable).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
 /// The value as text.
 /// Errors: it is none. It is not repeated, for this serves secrets, too.
 pub fn optional(variable: &str) -> Result<Option<String>, Failure> {

@@ -41,6 +41,10 @@ pub enum Authorities {
     File { variable: &'static str, path: String },
 }
 
+/// A connection, in TLS or not.
+pub trait Bytes: AsyncRead + AsyncWrite + Send {}
+impl<T: AsyncRead + AsyncWrite + Send> Bytes for T {}
+
 /// One side of a TLS conversation.
 #[derive(Clone)]
 pub struct Tls {
@@ -142,23 +146,30 @@ impl Authorities {
     fn store(&self) -> Result<X509Store, TlsError> {
         let mut store = X509StoreBuilder::new()?;
         let (variable, file) = match self {
-            Authorities::File { variable, path } => (*variable, PathBuf::from(path)),
-            Authorities::System => match (system_file(), hashed_folder()) {
-                (Some(file), None) => ("SSL_CERT_FILE", file),
-                // Looked up by name, one file for each authority: nothing is read beforehand.
-                (_, Some(folder)) => {
-                    let folder = folder.to_string_lossy().into_owned();
+            Authorities::File { variable, path } => (*variable, Some(PathBuf::from(path))),
+            Authorities::System => {
+                let named = env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+                let folder = hashed_folder(named.is_some());
+                if let Some(folder) = &folder {
+                    // Looked up by name, one file for each authority: nothing is read beforehand.
                     let lookup = store.add_lookup(X509Lookup::hash_dir())?;
-                    lookup.add_dir(&folder, SslFiletype::PEM)?;
-                    return Ok(store.build());
+                    lookup.add_dir(&folder.to_string_lossy(), SslFiletype::PEM)?;
                 }
-                (None, None) => {
-                    return Err(TlsError::Authorities(
-                        "this machine has no CA bundle to verify a certificate with".to_owned(),
-                    ));
-                }
-            },
+                let file = match folder {
+                    Some(_) => named,
+                    None => Some(named.or_else(|| openssl_probe::probe().cert_file).ok_or_else(
+                        || {
+                            TlsError::Authorities(
+                                "this machine has no CA bundle to verify a certificate with"
+                                    .to_owned(),
+                            )
+                        },
+                    )?),
+                };
+                ("SSL_CERT_FILE", file)
+            }
         };
+        let Some(file) = file else { return Ok(store.build()) };
         let unusable = |why: String| {
             TlsError::Authorities(format!("{variable} {file:?} cannot be used: {why}"))
         };
@@ -175,19 +186,15 @@ impl Authorities {
     }
 }
 
-/// The system's authorities as one file.
-fn system_file() -> Option<PathBuf> {
-    env::var_os("SSL_CERT_FILE").map(PathBuf::from).or_else(|| openssl_probe::probe().cert_file)
-}
-
-/// The system's authorities as a folder of links that are named by hashes (openssl-rehash(1)). A file
-/// that the operator names comes first.
-fn hashed_folder() -> Option<PathBuf> {
+/// The system's authorities as a folder of links that are named by hashes (openssl-rehash(1)): the
+/// one that `SSL_CERT_DIR` names, or this machine's, unless a file is named instead.
+fn hashed_folder(file_is_named: bool) -> Option<PathBuf> {
     let named = env::var_os("SSL_CERT_DIR").map(PathBuf::from);
-    if named.is_none() && env::var_os("SSL_CERT_FILE").is_some() {
-        return None;
-    }
-    let folders = named.into_iter().chain(openssl_probe::probe().cert_dir);
+    let folders = match named {
+        None if file_is_named => Vec::new(),
+        None => openssl_probe::probe().cert_dir,
+        Some(named) => vec![named],
+    };
     folders.into_iter().find(|folder| {
         let mut files = fs::read_dir(folder).into_iter().flatten().flatten();
         files.any(|file| file.path().extension().is_some_and(|extension| extension == "0"))

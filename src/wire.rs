@@ -14,7 +14,7 @@ use postgres::Socket;
 use postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use crate::tls::{Tls, TlsError};
+use crate::tls::{Bytes, Tls, TlsError};
 
 /// Most bytes that the hub may send in one session. A registration gets some thousands.
 const LONGEST_SESSION: usize = 16 << 20;
@@ -46,9 +46,6 @@ pub struct Conversation {
     /// How many bytes the hub may still send.
     left: usize,
 }
-
-trait Bytes: AsyncRead + AsyncWrite + Send {}
-impl<T: AsyncRead + AsyncWrite + Send> Bytes for T {}
 
 impl Wire {
     async fn open(self, mut socket: Socket) -> Result<Conversation, Failed> {

@@ -1,6 +1,6 @@
-//! README, "In production": deploy/ecs.sh with the real AWS CLI against moto's SSM, ECS and logs. Only
-//! `ecs run-task` and its wait are stood in for, by something that runs the real program with the
-//! task's overrides and writes its output to the log stream.
+//! README, "In production": deploy/ecs.sh with the real AWS CLI and the real program against moto's
+//! SSM, ECS and logs. Moto runs no tasks: behind `ecs run-task` stands something that runs the program
+//! with the task's overrides and writes its output to the log stream.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,11 +11,10 @@ use super::end_to_end::{Moto, boto3};
 use crate::support::relay::{Strike, When};
 use crate::support::{Hub, Relay, python, root, run::PROGRAM};
 
-/// The stand-in for `aws`: everything but the task goes to the real one.
+/// The stand-in for `aws`: the real one, and a task behind `run-task`.
 const AWS: &str = r#"#!/bin/sh
 case "$1 $2" in
     "ecs run-task") exec "$PYTHON" "$STANDIN" "$@" ;;
-    "ecs wait") exit 0 ;;
     *) exec "$PYTHON" -m awscli "$@" ;;
 esac
 "#;
@@ -24,20 +23,21 @@ esac
 const TASK: &str = r#"
 import boto3, json, os, subprocess, sys, time
 arguments = dict(zip(sys.argv[3::2], sys.argv[4::2]))
-overrides = json.load(open(arguments['--overrides'].removeprefix('file://')))
-network = json.load(open(arguments['--network-configuration'].removeprefix('file://')))
+override, = json.loads(arguments['--overrides'])['containerOverrides']
+network = json.loads(arguments['--network-configuration'])
 assert network['awsvpcConfiguration']['subnets'] and network['awsvpcConfiguration']['assignPublicIp'] == 'ENABLED', network
-override, = overrides['containerOverrides']
 assert override['name'] == 'register-trust' and arguments['--launch-type'] == 'FARGATE'
+assert arguments['--started-by'] == 'register-trust/' + arguments['--client-token']
 mode = os.environ['MODE']
 ecs, ssm, logs = boto3.client('ecs'), boto3.client('ssm'), boto3.client('logs')
 if mode == 'no capacity':
     print('None\tRESOURCE:FARGATE')
     sys.exit()
-task = ecs.run_task(cluster=arguments['--cluster'], taskDefinition=arguments['--task-definition'],
-                    launchType='FARGATE', networkConfiguration=network)['tasks'][0]['taskArn']
-task_env = json.loads(os.environ['TASK_ENV'])
-run = subprocess.Popen([os.environ['PROGRAM'], *override['command']], env=task_env,
+answer = subprocess.run([sys.executable, '-m', 'awscli', *sys.argv[1:]], stdout=subprocess.PIPE, text=True)
+if answer.returncode:
+    sys.exit(answer.returncode)
+task = answer.stdout.split()[0]
+run = subprocess.Popen([os.environ['PROGRAM'], *override['command']], env=json.loads(os.environ['TASK_ENV']),
                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 name = override['command'][-1].removeprefix('--out-ssm-parameter=')
 if mode == 'killed':
@@ -46,7 +46,7 @@ if mode == 'killed':
     run.kill()
 out, err = run.communicate()
 lines = err.splitlines() + ([] if mode == 'no receipt' else out.splitlines())
-stream = 'ecs/register-trust/' + task.rsplit('/')[-1]
+stream = 'register-trust/register-trust/' + task.rsplit('/')[-1]
 logs.create_log_stream(logGroupName='/ecs/register-trust', logStreamName=stream)
 if lines:
     now = int(time.time() * 1000)
@@ -54,8 +54,33 @@ if lines:
                         logEvents=[{'timestamp': now, 'message': line} for line in lines])
 if mode == 'no kit':
     ssm.delete_parameter(Name=name)
-print(task + '\tNone')
+ecs.stop_task(cluster=arguments['--cluster'], task=task, reason='Essential container in task exited')
+print(answer.stdout, end='')
 "#;
+
+/// A file of deploy/ecs with all its placeholders replaced.
+fn filled(name: &str) -> String {
+    let mut text = fs::read_to_string(root().join("deploy/ecs").join(name)).unwrap();
+    for (placeholder, value) in [
+        ("<ACCOUNT>", "123456789012"),
+        ("<REGION>", "eu-west-2"),
+        ("<IMAGE>", "registry.example/register-trust:1"),
+        ("<RDS_PROXY_ENDPOINT>", "flip-database-proxy.proxy-1.eu-west-2.rds.amazonaws.com"),
+        ("<RDS_PROXY_RESOURCE_ID>", "prx-1"),
+        ("<POSTGRES_USER>", "flip"),
+        ("<POSTGRES_DB>", "flip"),
+        ("<CENTRAL_HUB_API_URL>", "https://hub.example.nhs.uk/api"),
+        ("<FL_BACKEND>", "flower"),
+        (
+            "<FLIP_API_SECRET_ARN>",
+            "arn:aws:secretsmanager:eu-west-2:123456789012:secret:FLIP_API-abcdef",
+        ),
+    ] {
+        text = text.replace(placeholder, value);
+    }
+    assert!(!text.contains('<') && !text.contains('>'), "a placeholder nobody knows: {text}");
+    text
+}
 
 struct Account {
     moto: Moto,
@@ -67,20 +92,27 @@ impl Account {
     /// An account with a cluster, a running service and the task's definition.
     fn new(setup: &str) -> Account {
         let (moto, hub) = (Moto::start(), Hub::new());
-        let dir = std::env::temp_dir().join(format!("ecs-{}", hub.database));
+        let dir = std::env::temp_dir().join(format!("ecs-{}-{}", std::process::id(), hub.database));
         fs::create_dir_all(dir.join("bin")).unwrap();
         fs::write(dir.join("task.py"), TASK).unwrap();
         fs::write(dir.join("bin/aws"), AWS).unwrap();
-        fs::set_permissions(dir.join("bin/aws"), fs::Permissions::from_mode(0o755)).unwrap();
+        // The script's pauses are ECS's, and moto needs none.
+        fs::write(dir.join("bin/sleep"), "#!/bin/sh\n").unwrap();
+        for name in ["aws", "sleep"] {
+            let mode = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(dir.join("bin").join(name), mode).unwrap();
+        }
+        let definition = filled("task-definition.json");
         let code = format!(
-            "def client(name): return boto3.client(name, region_name='eu-west-2', endpoint_url='{}')
+            "import json
+def client(name): return boto3.client(name, region_name='eu-west-2', endpoint_url='{}')
 ecs, ec2, logs = client('ecs'), client('ec2'), client('logs')
 logs.create_log_group(logGroupName='/ecs/register-trust')
-ecs.create_cluster(clusterName='flip')
-options = {{'awslogs-group': '/ecs/register-trust', 'awslogs-stream-prefix': 'ecs', 'awslogs-region': 'eu-west-2'}}
-ecs.register_task_definition(family='register-trust', networkMode='awsvpc', requiresCompatibilities=['FARGATE'],
-    cpu='256', memory='512', containerDefinitions=[{{'name': 'register-trust', 'image': 'x', 'memory': 512,
-    'logConfiguration': {{'logDriver': 'awslogs', 'options': options}}}}])
+ecs.create_cluster(clusterName='flip-cluster')
+definition = json.loads('''{definition}''')
+# Moto wants a container's memory, which ECS takes from the task.
+definition['containerDefinitions'][0]['memory'] = 512
+ecs.register_task_definition(**definition)
 subnets = [s['SubnetId'] for s in ec2.describe_subnets()['Subnets'][:2]]
 group = ec2.describe_security_groups()['SecurityGroups'][0]['GroupId']
 network = {{'awsvpcConfiguration': {{'subnets': subnets, 'securityGroups': [group], 'assignPublicIp': 'ENABLED'}}}}
@@ -93,13 +125,13 @@ network = {{'awsvpcConfiguration': {{'subnets': subnets, 'securityGroups': [grou
 
     fn ready() -> Account {
         Account::new(
-            "ecs.create_service(cluster='flip', serviceName='flip-api', taskDefinition='register-trust',
+            "ecs.create_service(cluster='flip-cluster', serviceName='flip-api', taskDefinition='register-trust',
     desiredCount=1, launchType='FARGATE', networkConfiguration=network)",
         )
     }
 
     fn kits(&self) -> PathBuf {
-        self.dir.join("kits")
+        self.dir.join("kits/stag")
     }
 
     /// Runs `deploy/register.sh 1` with PROD=stag in a folder of its own.
@@ -109,7 +141,6 @@ network = {{'awsvpcConfiguration': {{'subnets': subnets, 'securityGroups': [grou
             ("AWS_ACCESS_KEY_ID", "x"),
             ("AWS_SECRET_ACCESS_KEY", "x"),
             ("AWS_REGION", "eu-west-2"),
-            ("AWS_DEFAULT_REGION", "eu-west-2"),
             ("AWS_ENDPOINT_URL", &self.moto.1),
         ];
         let mut task: std::collections::BTreeMap<&str, &str> = aws.into();
@@ -120,7 +151,7 @@ network = {{'awsvpcConfiguration': {{'subnets': subnets, 'securityGroups': [grou
             task.insert("DB_PORT", port);
         }
         let path = std::env::var("PATH").unwrap();
-        let file = "TRUST_1_NAME=St \"Q\" O'Neil $HOME \\ #1 \u{e9}\nTRUST_1_CODE='Q 1'\n";
+        let file = "TRUST_1_NAME=St \"Q\" O'Neil $HOME \\ n#1 \u{e9}\nTRUST_1_CODE='Q 1'\n";
         fs::write(self.dir.join(".env.stag"), file).unwrap();
         let wrapped = self.dir.join("bin/bash");
         Command::new(if wrapped.exists() { wrapped } else { "/bin/bash".into() })
@@ -149,6 +180,13 @@ network = {{'awsvpcConfiguration': {{'subnets': subnets, 'securityGroups': [grou
             &self.moto.1,
             "print('\\n'.join(p['Name'] for p in ssm.describe_parameters()['Parameters']), end='')",
         )
+    }
+
+    /// The kit that the run left to be looked at.
+    fn left(&self) -> serde_json::Value {
+        let mut left = fs::read_dir(self.kits()).unwrap().map(|entry| entry.unwrap().file_name());
+        let left = left.find(|name| name.to_str().unwrap().starts_with(".trust-1.")).unwrap();
+        self.kit(left.to_str().unwrap())
     }
 
     fn kit(&self, name: &str) -> serde_json::Value {
@@ -182,51 +220,47 @@ fn a_new_trust_leaves_its_kit_in_a_file_of_its_owner_and_no_parameter() {
     let said = ends(
         &output,
         true,
-        &["running register-trust in flip for trust 1", "the kit is in kits/trust-1.json"],
+        &[
+            "the kit of trust 1 will come through /flip/trust-kits/ephemeral/1-",
+            "runs arn:aws:ecs:eu-west-2:123456789012:task-definition/register-trust:1",
+            "the kit is in kits/stag/trust-1.json",
+        ],
     );
     let kit = account.kit("trust-1.json");
-    assert_eq!(kit[0]["trust_name"], "St \"Q\" O'Neil $HOME \\ #1 \u{e9}");
+    assert_eq!(kit[0]["trust_name"], "St \"Q\" O'Neil $HOME \\ n#1 \u{e9}");
     assert_eq!(account.hub.value::<String>("SELECT code FROM trust"), "Q 1");
     account.hub.assert_registered(&kit);
     assert_eq!(account.parameters(), "");
     assert!(!said.contains(kit[0]["trust_api_key"].as_str().unwrap()));
 
     // Again: the skip. The kit with the credentials stays.
-    ends(&account.register("", &[], &[]), true, &["the kit is in kits/trust-1.metadata.json"]);
+    let metadata = ["the kit is in kits/stag/trust-1.metadata.json"];
+    ends(&account.register("", &[], &[]), true, &metadata);
     assert_eq!(account.kit("trust-1.json"), kit);
-    ends(
-        &account.register("", &["--require-existing"], &[]),
-        true,
-        &["the kit is in kits/trust-1.metadata.json"],
-    );
+    ends(&account.register("", &["--require-existing"], &[]), true, &metadata);
+    assert_eq!(account.kit("trust-1.json"), kit);
     assert_eq!(account.parameters(), "");
 }
 
 #[test]
 fn a_sink_takes_the_kit_instead_of_a_file() {
     let mut account = Account::ready();
-    let output = account.register("", &[], &[("KIT_SINK", "cat > sunk && test -s sunk")]);
-    ends(&output, true, &[]);
+    let sink = "cat > sunk && test -s sunk && echo \"$TRUST_NUMBER $TRUST_CODE\" > whose";
+    let output = account.register("", &[], &[("KIT_SINK", sink)]);
+    ends(&output, true, &["KIT_SINK has taken the kit of trust 1"]);
     let kit = fs::read_to_string(account.dir.join("sunk")).unwrap();
     account.hub.assert_registered(&serde_json::from_str(&kit).unwrap());
+    assert_eq!(fs::read_to_string(account.dir.join("whose")).unwrap(), "1 Q 1\n");
     assert_eq!(account.parameters(), "");
 }
 
 #[test]
-fn a_sink_that_fails_leaves_the_kit_in_the_parameter() {
+fn a_sink_that_fails_leaves_the_kit_in_its_file() {
     let mut account = Account::ready();
     let output = account.register("", &[], &[("KIT_SINK", "cat >/dev/null; false")]);
-    let said = ends(
-        &output,
-        false,
-        &["is the only copy, for it could not be handed on", "aws ssm get-parameter"],
-    );
-    let left = account.parameters();
-    assert!(left.starts_with("/flip/trust-kits/ephemeral/1-") && said.contains(&left), "{left}");
-    let read = format!(
-        "print(ssm.get_parameter(Name='{left}', WithDecryption=True)['Parameter']['Value'])"
-    );
-    account.hub.assert_registered(&serde_json::from_str(&boto3(&account.moto.1, &read)).unwrap());
+    ends(&output, false, &["KIT_SINK failed; the kit stays in kits/stag/.trust-1."]);
+    account.hub.assert_registered(&account.left());
+    assert_eq!(account.parameters(), "");
 }
 
 #[test]
@@ -240,6 +274,7 @@ fn a_registration_that_fails_shows_the_tasks_errors_and_leaves_nothing() {
             "ERROR no trust \"St ",
             "is registered; nothing was registered",
             "the trust was not registered",
+            "ERROR state: this run registered nothing",
         ],
     );
     assert_eq!(account.parameters(), "");
@@ -256,34 +291,65 @@ fn a_task_that_is_killed_before_its_commit_leaves_its_worthless_kit_and_says_how
     ends(
         &output,
         false,
-        &["no receipt: the kit in /flip/", "is valid only if the trust ", "make sync-trust-kit-1"],
+        &[
+            "the task left a kit without its receipt",
+            "nobody knows whether that kit, now in kits/stag/.trust-1.",
+            "'make check-kit-1 PROD=stag' tells",
+        ],
     );
-    assert!(account.parameters().starts_with("/flip/trust-kits/ephemeral/1-"));
+    assert_eq!(account.left()[0]["fl_kit_slot_number"], 1);
+    assert_eq!(account.parameters(), "");
     assert_eq!(account.hub.count("trust"), 0);
     assert!(!account.kits().join("trust-1.json").exists());
 }
 
 #[test]
-fn a_kit_without_a_receipt_stays_where_it_is() {
+fn a_kit_without_a_receipt_is_handed_on_by_the_next_run() {
     let mut account = Account::ready();
     let output = account.register("no receipt", &[], &[]);
-    ends(&output, false, &["no receipt: the kit in /flip/"]);
-    let left = account.parameters();
-    let read = format!(
-        "print(ssm.get_parameter(Name='{left}', WithDecryption=True)['Parameter']['Value'])"
-    );
-    account.hub.assert_registered(&serde_json::from_str(&boto3(&account.moto.1, &read)).unwrap());
+    ends(&output, false, &["the task left a kit without its receipt"]);
+    let kit = account.left();
+    account.hub.assert_registered(&kit);
     // One without credentials is worth nothing.
     let output = account.register("no receipt", &[], &[]);
-    ends(&output, false, &["a kit without credentials and no receipt"]);
-    assert_eq!(account.parameters(), left);
+    ends(&output, false, &["without its receipt", "nothing is lost: the kit had no credentials"]);
+    assert_eq!(account.left(), kit);
+    ends(&account.register("", &[], &[]), true, &["is the valid kit of the trust"]);
+    assert_eq!(account.kit("trust-1.json"), kit);
+    assert_eq!(account.parameters(), "");
+}
+
+#[test]
+fn a_check_asks_the_hub_by_a_task_for_each_kit() {
+    let mut account = Account::ready();
+    ends(&account.register("", &[], &[]), true, &[]);
+    let check = |account: &Account| {
+        let output = account.register("", &["--check-kits"], &[]);
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(check(&account), (true, "kits/stag/trust-1.json valid\n".to_owned()));
+    account
+        .hub
+        .admin
+        .batch_execute("UPDATE fl_kit_slot SET assigned_to_trust_id = NULL; DELETE FROM trust")
+        .unwrap();
+    assert_eq!(check(&account), (false, "kits/stag/trust-1.json worthless\n".to_owned()));
+    assert_eq!(account.parameters(), "");
 }
 
 #[test]
 fn a_receipt_without_a_kit_is_a_failure() {
     let account = Account::ready();
     let output = account.register("no kit", &[], &[]);
-    ends(&output, false, &["the task left no kit, though it printed the receipt"]);
+    ends(
+        &output,
+        false,
+        &[
+            "the task left no kit, though it printed the receipt",
+            "ECS says why it stopped: Essential container in task exited",
+            "nobody knows whether the trust is registered",
+        ],
+    );
     assert_eq!(account.parameters(), "");
 }
 
@@ -293,7 +359,7 @@ fn a_task_that_does_not_start_is_a_failure() {
     ends(
         &account.register("no capacity", &[], &[]),
         false,
-        &["ECS did not start the task: RESOURCE:FARGATE"],
+        &["ECS did not start it: RESOURCE:FARGATE", "no task was started"],
     );
     assert_eq!(account.parameters(), "");
     account.hub.assert_untouched();
@@ -303,23 +369,25 @@ fn a_task_that_does_not_start_is_a_failure() {
 fn a_task_that_may_have_started_is_not_forgotten() {
     let account = Account::ready();
     let refused = account.register("", &[], &[("STANDIN", "/nonexistent")]);
-    let said = ends(
+    ends(
         &refused,
         false,
-        &["it is not known how far the task got", "may hold, or come to hold, the only copy"],
+        &[
+            "nobody knows whether the trust is registered; /flip/trust-kits/ephemeral/1-",
+            "may hold its kit, or come to hold it (kits/stag/.task-1.",
+        ],
     );
-    assert!(said.contains("/flip/trust-kits/ephemeral/1-"), "{said}");
+    ends(&account.register("", &[], &[]), true, &["an earlier run did not end", "does not exist"]);
 }
 
 #[test]
 fn a_disk_that_is_full_leaves_the_kit_in_the_parameter() {
     let mut account = Account::ready();
-    fs::create_dir_all(account.kits()).unwrap();
-    // A folder of one page that is full, seen by the script alone.
+    fs::create_dir_all(account.dir.join("kits")).unwrap();
+    // A folder of two pages, seen by the script alone: one is full, and the other is for the note.
     let script = root().join("deploy/register.sh");
     let full = format!(
-        "mount -t tmpfs -o size=4k tmpfs {0} && head -c 4096 /dev/zero >{0}/full; exec /bin/bash {1} \"$@\"",
-        account.kits().display(),
+        "mount -t tmpfs -o size=8k tmpfs kits && head -c 4096 /dev/zero >kits/full; exec /bin/bash {} \"$@\"",
         script.display()
     );
     fs::write(account.dir.join("bin/full"), full).unwrap();
@@ -334,7 +402,11 @@ fn a_disk_that_is_full_leaves_the_kit_in_the_parameter() {
     ends(
         &output,
         false,
-        &["No space left on device", "is the only copy, for it could not be handed on"],
+        &[
+            "No space left on device",
+            "the kit cannot be stored",
+            "ERROR state: the kit is in /flip/",
+        ],
     );
     let left = account.parameters();
     let read = format!(
@@ -349,7 +421,7 @@ fn what_is_missing_is_named_before_a_task_runs() {
     ends(
         &account.register("", &[], &[]),
         false,
-        &["no active service flip-api with a network configuration"],
+        &["no active service flip-api with a network configuration", "nothing was started"],
     );
     ends(
         &account.register("", &[], &[("ECS_CLUSTER", "none")]),
@@ -361,16 +433,11 @@ fn what_is_missing_is_named_before_a_task_runs() {
         false,
         &["nobody", "check AWS_PROFILE"],
     );
-    ends(
-        &account.register("", &[], &[("PROD", "maybe")]),
-        false,
-        &["PROD is 'maybe', not stag or true"],
-    );
     let no_tools = [("PATH", "/nonexistent")];
     let output = account.register("", &[], &no_tools);
     assert!(!output.status.success());
     let account_without_network = Account::new(
-        "ecs.create_service(cluster='flip', serviceName='flip-api', taskDefinition='register-trust', desiredCount=1, launchType='EC2')",
+        "ecs.create_service(cluster='flip-cluster', serviceName='flip-api', taskDefinition='register-trust', desiredCount=1, launchType='EC2')",
     );
     let output = account_without_network.register("", &[], &[]);
     ends(&output, false, &["no active service flip-api with a network configuration"]);
@@ -378,6 +445,49 @@ fn what_is_missing_is_named_before_a_task_runs() {
     let output = ready.register("", &[], &[("ECS_TASK_DEFINITION", "other")]);
     ends(&output, false, &["check ECS_TASK_DEFINITION"]);
     let output = ready.register("", &[], &[("ECS_CONTAINER", "other")]);
-    ends(&output, false, &["the container other of register-trust has no awslogs group"]);
+    ends(&output, false, &["the container other of arn:aws:ecs:", "has no awslogs group"]);
     account.hub.assert_untouched();
+}
+
+#[test]
+fn the_policies_and_the_task_definition_are_json_and_mark_every_placeholder() {
+    let parse = |name: &str| serde_json::from_str::<serde_json::Value>(&filled(name)).unwrap();
+    let task = parse("task-definition.json");
+    let container = &task["containerDefinitions"][0];
+    assert_eq!(
+        container["ulimits"],
+        serde_json::json!([{"name": "core", "softLimit": 0, "hardLimit": 0}])
+    );
+    // The deployer may use what the script uses, and hand on the roles that the task has.
+    let deployer = parse("deployer-policy.json");
+    let script = fs::read_to_string(root().join("deploy/ecs.sh")).unwrap().replace('\n', " ");
+    let calls = script.split(" ask ").skip(1).filter_map(|call| {
+        let mut words = call.split_whitespace();
+        let (service, verb) = (words.next()?, words.next()?);
+        ["ecs", "ssm", "logs"].contains(&service).then(|| {
+            let parts = verb.split('-').map(|part| part[..1].to_uppercase() + &part[1..]);
+            format!("\"{service}:{}\"", parts.collect::<String>())
+        })
+    });
+    let calls: std::collections::BTreeSet<_> = calls.collect();
+    assert_eq!(calls.len(), 8, "{calls:?}");
+    for call in calls {
+        assert!(deployer.to_string().contains(&call), "the deployer may not use {call}");
+    }
+    for role in ["taskRoleArn", "executionRoleArn"] {
+        assert!(deployer.to_string().contains(task[role].as_str().unwrap()), "{role}");
+    }
+    assert!(parse("task-role-policy.json").to_string().contains("ssm:PutParameter"));
+    // The Terraform fragment says the same.
+    let terraform = fs::read_to_string(root().join("deploy/ecs/register_trust.tf")).unwrap();
+    for text in [
+        "ulimits = [{ name = \"core\", softLimit = 0, hardLimit = 0 }]",
+        "\"/ecs/register-trust\"",
+        "awslogs-stream-prefix = \"register-trust\"",
+    ] {
+        assert!(terraform.contains(text), "{text}");
+    }
+    for variable in container["environment"].as_array().unwrap() {
+        assert!(terraform.contains(variable["name"].as_str().unwrap()), "{variable}");
+    }
 }

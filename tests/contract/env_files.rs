@@ -32,7 +32,11 @@ const LINES: &[(&str, &str, &str)] = &[
     ("TRUST_1_NAME=kept\n#TRUST_1_NAME=commented out", "kept", "make dotenv"),
     ("\u{feff}TRUST_1_NAME=behind a mark", "behind a mark", ""),
     ("TRUST_1_NAMES=another\nTRUST_1_NAME=a=b", "a=b", "make dotenv"),
-    ("TRUST_API_KEY_HEADER: x-key\nTRUST_1_NAME=\u{141}\u{f3}d\u{17a}", "\u{141}\u{f3}d\u{17a}", "make"),
+    (
+        "TRUST_API_KEY_HEADER: x-key\nTRUST_1_NAME=\u{141}\u{f3}d\u{17a}",
+        "\u{141}\u{f3}d\u{17a}",
+        "make",
+    ),
 ];
 
 #[test]
@@ -81,7 +85,8 @@ fn a_line_that_cannot_be_read_is_named_with_its_file() {
         "TRUST_1_NAME=\"escaped \\\" quote\"",
         "TRUST_1_NAME='it'\\''s'",
     ] {
-        fs::write(place.dir.join(".env.lza-stag"), format!("# one\n\n{line}\nTRUST_1_CODE=X\n")).unwrap();
+        fs::write(place.dir.join(".env.lza-stag"), format!("# one\n\n{line}\nTRUST_1_CODE=X\n"))
+            .unwrap();
         let env = [("PROD", "lza-stag"), ("TRUST_1_REGION", ""), ("TRUST_1_NAME", "")];
         for call in [&["deploy/register.sh", "1"][..], &["deploy/register.sh", "--numbers"]] {
             let run = place.call(call, &env);
@@ -106,7 +111,8 @@ printf '<%s>' \"$@\" \"$TRUST_NUMBER\" \"$TRUST_NAME\" \"$TRUST_CODE\" \"$TRUST_
 fn each_stage_has_its_own_file_and_its_own_folder() {
     let place = Place::new();
     fs::write(place.dir.join("deploy/ecs.sh"), SHOW).unwrap();
-    let stages = [("stag", "stag"), ("true", "production"), ("lza", "lza"), ("lza-stag", "lza-stag")];
+    let stages =
+        [("stag", "stag"), ("true", "production"), ("lza", "lza"), ("lza-stag", "lza-stag")];
     for (prod, stage) in stages {
         let file = format!("TRUST_1_NAME=The {stage} one\nTRUST_1_CODE=C\n");
         fs::write(place.dir.join(format!(".env.{stage}")), file).unwrap();
@@ -121,7 +127,8 @@ fn each_stage_has_its_own_file_and_its_own_folder() {
     // A kit of another stage is checked there.
     let kit = "[{\"trust_id\":\"ab-12\",\"trust_name\":\"N \\\"\",\"trust_api_key\":\"k\",\"hub_shared\":{}}]\n";
     fs::write(place.dir.join("kits/stag/trust-1.json.old"), kit).unwrap();
-    fs::write(place.dir.join("deploy/ecs.sh"), "#!/bin/bash\necho \"$@\" >&2; echo valid\n").unwrap();
+    fs::write(place.dir.join("deploy/ecs.sh"), "#!/bin/bash\necho \"$@\" >&2; echo valid\n")
+        .unwrap();
     let check = place.call(&["deploy/register.sh", "1", "--check-kits"], &[("PROD", "stag")]);
     assert!(check.status.success(), "{}", text(&check));
     assert_eq!(String::from_utf8_lossy(&check.stdout), "kits/stag/trust-1.json.old valid\n");
@@ -132,7 +139,9 @@ fn each_stage_has_its_own_file_and_its_own_folder() {
 fn make_evaluates_nothing_that_describes_a_trust() {
     let place = Place::new();
     fs::write(place.dir.join("deploy/ecs.sh"), SHOW).unwrap();
-    let text_of = |name: &str| format!("{name} $(shell touch pwned) $HOME `touch pwned` \"q\" ' #1 \\ $$ %s; touch pwned");
+    let text_of = |name: &str| {
+        format!("{name} $(shell touch pwned) $HOME `touch pwned` \"q\" ' #1 \\ $$ %s; touch pwned")
+    };
     let (name, code) = (text_of("N"), text_of("C"));
     let said = format!("<--name={name}><--code={code}><--region=R>");
     for goal in ["register-trust-1", "register-trusts"] {
@@ -162,7 +171,8 @@ fn make_evaluates_nothing_that_describes_a_trust() {
 #[test]
 fn bytes_that_are_no_utf_8_are_refused_and_said() {
     let mut place = Place::new();
-    fs::write(place.dir.join(".env.development"), b"TRUST_1_NAME=Caf\xe9\nTRUST_1_CODE=C\n").unwrap();
+    fs::write(place.dir.join(".env.development"), b"TRUST_1_NAME=Caf\xe9\nTRUST_1_CODE=C\n")
+        .unwrap();
     let run = place.register(&[("TRUST_1_NAME", "")]);
     assert_eq!(run.status.code(), Some(1), "{}", text(&run));
     says(&run, "UTF-8");

@@ -144,7 +144,13 @@ trap before DEBUG
         let lock = self.dir.join(folder).join(".lock-trust-1");
         eventually("the lock is free", || {
             !lock.exists()
-                || Command::new("flock").arg("-n").arg(&lock).arg("true").status().unwrap().success()
+                || Command::new("flock")
+                    .arg("-n")
+                    .arg(&lock)
+                    .arg("true")
+                    .status()
+                    .unwrap()
+                    .success()
         });
         let mut session = self.hub.session();
         eventually("no session of the program is left", || {
@@ -452,7 +458,8 @@ fn a_sink_that_fails_in_any_stage_leaves_the_kit_to_the_next_run() {
         says(&run, "ERROR KIT_SINK failed; the kit stays in kits/.trust-1.");
         assert!(place.valid_kit("One", "kits", sink).is_some());
         // A run that must not see credentials leaves it alone.
-        let sync = place.call(&["deploy/register.sh", "1", "--require-existing"], &[("KIT_SINK", "cat >>got")]);
+        let sync = place
+            .call(&["deploy/register.sh", "1", "--require-existing"], &[("KIT_SINK", "cat >>got")]);
         succeeds(&sync);
         says(&sync, ": valid\n");
         let got = fs::read_to_string(place.dir.join("got")).unwrap();
@@ -460,7 +467,8 @@ fn a_sink_that_fails_in_any_stage_leaves_the_kit_to_the_next_run() {
         let next = place.register(&[("KIT_SINK", "cat >>handed")]);
         succeeds(&next);
         let handed = fs::read_to_string(place.dir.join("handed")).unwrap();
-        let kits: Vec<Value> = handed.lines().map(|kit| serde_json::from_str(kit).unwrap()).collect();
+        let kits: Vec<Value> =
+            handed.lines().map(|kit| serde_json::from_str(kit).unwrap()).collect();
         place.hub.assert_registered(&kits[0]);
         assert!(kits.len() == 2 && kits[1][0]["trust_api_key"].is_null(), "{}", text(&next));
         assert_eq!(names(&place.dir.join("kits")), BTreeSet::from([".lock-trust-1".to_owned()]));
@@ -483,16 +491,21 @@ shift 4
     vec![("HUB", "compose".to_owned()), ("COMMAND", program.to_str().unwrap().to_owned())]
 }
 
-fn with<'a>(env: &'a [(&'static str, String)], more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+fn with<'a>(
+    env: &'a [(&'static str, String)],
+    more: &[(&'a str, &'a str)],
+) -> Vec<(&'a str, &'a str)> {
     env.iter().map(|(key, value)| (*key, value.as_str())).chain(more.iter().copied()).collect()
 }
 
 #[test]
 fn a_client_that_dies_while_the_program_lives_on_registers_nothing_before_the_acknowledgement() {
     let mut place = Place::new();
-    place.hub.execute("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+    place.hub.execute(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NEW; END $$;
-        CREATE TRIGGER slow BEFORE INSERT ON trust FOR EACH ROW EXECUTE FUNCTION slow()");
+        CREATE TRIGGER slow BEFORE INSERT ON trust FOR EACH ROW EXECUTE FUNCTION slow()",
+    );
     let mut gate = place.hub.session();
     gate.batch_execute("SELECT pg_advisory_lock(4711)").unwrap();
     // The client carries bytes between the script and a program that it does not own.
@@ -501,9 +514,14 @@ fn a_client_that_dies_while_the_program_lives_on_registers_nothing_before_the_ac
         cat out & trap \"kill $!; exit 130\" INT
         cat >in; wait";
     let env = engine(&place, script);
-    let script = place.command(&["deploy/register.sh", "1"], &with(&env, &[])).process_group(0).spawn().unwrap();
+    let script = place
+        .command(&["deploy/register.sh", "1"], &with(&env, &[]))
+        .process_group(0)
+        .spawn()
+        .unwrap();
     eventually("the program waits", || place.hub.waiting() == 1);
-    let interrupted = Command::new("kill").args(["-INT", "--", &format!("-{}", script.id())]).status();
+    let interrupted =
+        Command::new("kill").args(["-INT", "--", &format!("-{}", script.id())]).status();
     assert!(interrupted.unwrap().success());
     let run = script.wait_with_output().unwrap();
     fails(&run);
@@ -547,7 +565,10 @@ fn without_receipt_and_verdict_the_kit_stays_and_check_kit_tells_what_it_is_wort
         let check = place.call(&["deploy/register.sh", "1", "--check-kits"], &with(&env, &[]));
         assert_eq!(check.status.code(), Some(status), "{}", text(&check));
         let line = String::from_utf8_lossy(&check.stdout).into_owned();
-        assert!(line.starts_with("kits/.trust-1.") && line.ends_with(&format!(" {word}\n")), "{line}");
+        assert!(
+            line.starts_with("kits/.trust-1.") && line.ends_with(&format!(" {word}\n")),
+            "{line}"
+        );
         assert_eq!(place.kits("kits").len(), 1, "a check deleted something");
         // Without a hub to ask, nothing is said of it.
         let down = engine(&place, "exec env DB_PORT=1 \"$@\"");
@@ -584,7 +605,12 @@ fn an_engines_own_error_on_stdout_is_shown_and_no_reason_is_claimed_where_there_
     let env = engine(&place, &format!("echo '{error}'; exit 126"));
     let run = place.register(&with(&env, &[]));
     fails(&run);
-    says(&run, &format!("{error}\nERROR the run ended (exit status 126) without a kit; nothing was registered for trust 1\n"));
+    says(
+        &run,
+        &format!(
+            "{error}\nERROR the run ended (exit status 126) without a kit; nothing was registered for trust 1\n"
+        ),
+    );
     let env = engine(&place, "exit 1");
     let run = place.register(&with(&env, &[]));
     fails(&run);
@@ -643,8 +669,12 @@ fn without_flock_and_sync_of_files_as_on_macos_perl_does_both() {
     let mut place = Place::new();
     let bin = place.dir.join("only");
     fs::create_dir(&bin).unwrap();
-    for tool in ["bash", "env", "dirname", "mkdir", "mkfifo", "mktemp", "ln", "rm", "mv", "cmp", "grep", "cat", "perl"] {
-        let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap();
+    for tool in [
+        "bash", "env", "dirname", "mkdir", "mkfifo", "mktemp", "ln", "rm", "mv", "cmp", "grep",
+        "cat", "perl",
+    ] {
+        let found =
+            Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap();
         let found = String::from_utf8(found.stdout).unwrap();
         std::os::unix::fs::symlink(found.trim(), bin.join(tool)).unwrap();
     }
@@ -690,12 +720,17 @@ fn a_check_decodes_the_names_that_a_kit_holds() {
         succeeds(&place.register(&[(key, name), ("KITS", &folder)]));
         let check = place.call(&["deploy/register.sh", "1", "--check-kits"], &[("KITS", &folder)]);
         succeeds(&check);
-        assert_eq!(String::from_utf8_lossy(&check.stdout), format!("{folder}/trust-1.json valid\n"));
+        assert_eq!(
+            String::from_utf8_lossy(&check.stdout),
+            format!("{folder}/trust-1.json valid\n")
+        );
     }
     let none = place.call(&["deploy/register.sh", "1", "--check-kits"], &[("KITS", "none")]);
     fails(&none);
     says(&none, "no kit with credentials of trust 1 is in none");
-    place.hub.execute("DELETE FROM fl_kit_slot WHERE assigned_to_trust_id IS NOT NULL; DELETE FROM trust");
+    place.hub.execute(
+        "DELETE FROM fl_kit_slot WHERE assigned_to_trust_id IS NOT NULL; DELETE FROM trust",
+    );
     let check = place.call(&["deploy/register.sh", "1", "--check-kits"], &[("KITS", "kits-0")]);
     fails(&check);
     assert_eq!(String::from_utf8_lossy(&check.stdout), "kits-0/trust-1.json worthless\n");
@@ -732,7 +767,8 @@ struct Container {
     env: Vec<(&'static str, String)>,
 }
 
-const COMPOSE: &str = "compose='docker compose'; $compose version >log 2>&1 || compose=docker-compose
+const COMPOSE: &str =
+    "compose='docker compose'; $compose version >log 2>&1 || compose=docker-compose
 ";
 
 impl Container {
@@ -775,7 +811,8 @@ YAML
 impl Drop for Container {
     fn drop(&mut self) {
         if self.real {
-            let down = format!("{COMPOSE} $compose down -t 0; docker rmi \"$COMPOSE_PROJECT_NAME\"");
+            let down =
+                format!("{COMPOSE} $compose down -t 0; docker rmi \"$COMPOSE_PROJECT_NAME\"");
             let mut command = Command::new("sh");
             command.args(["-c", &down]).current_dir(&self.dir).envs(self.env.iter().cloned());
             let _ = command.output();

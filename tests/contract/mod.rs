@@ -7,6 +7,7 @@ mod delivery_stdout;
 mod documents;
 mod doubtful_puts;
 mod ecs;
+mod ecs_faults;
 mod empty_root;
 mod end_to_end;
 mod endless;
