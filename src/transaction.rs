@@ -34,6 +34,8 @@ pub struct Transaction {
     /// The server is a standby: what it does not see may be there.
     pub recovering: bool,
     hash_can_be_read: bool,
+    /// A trigger could alter it, and nobody would see.
+    hash_must_be_read: bool,
 }
 
 /// What `register.sql` wrote.
@@ -68,23 +70,20 @@ impl Transaction {
             .replace(":'trust_id'", &format!("'{trust_id}'"))
             .replace(":name_lock", &name_lock(name).to_string());
         let name = name.to_owned();
-        let mut transaction =
-            Transaction { hub, name, trust_id, recovering: false, hash_can_be_read: false };
+        let mut transaction = Transaction {
+            hub,
+            name,
+            trust_id,
+            recovering: false,
+            hash_can_be_read: false,
+            hash_must_be_read: false,
+        };
         let row =
             transaction.step("open the registration", move |client| rows(client, &sql))?.pop();
         let column = |name| row.as_ref().and_then(|row| row.try_get(name).ok().flatten());
         transaction.recovering = column("recovering") != Some("f");
-        match column("hash_can_be_read") {
-            Some("yes") => transaction.hash_can_be_read = true,
-            Some("no") => {}
-            _ => {
-                return Err(Failure::new(
-                    "the hub has a trigger that can alter the key's hash as it is inserted, and \
-                     POSTGRES_USER may not read it back",
-                    "GRANT SELECT (api_key_hash) ON trust TO that role, and run again",
-                ));
-            }
-        }
+        transaction.hash_can_be_read = column("hash_can_be_read") == Some("yes");
+        transaction.hash_must_be_read = column("hash_can_be_read") == Some("needed");
         Ok(transaction)
     }
 
@@ -95,7 +94,7 @@ impl Transaction {
         if !self.hash_can_be_read {
             sql = sql.replace("id, name, api_key_hash\n", "id, name, $5 AS api_key_hash\n");
         }
-        self.step("find or register the trust", move |client| {
+        let claim = self.step("find or register the trust", move |client| {
             let row = client.query_typed_opt(
                 &sql,
                 &[
@@ -113,7 +112,15 @@ impl Transaction {
                 trust_kept: row.try_get("trust_kept")?,
                 xact_id: row.try_get("xact_id")?,
             }))
-        })
+        })?;
+        if claim.is_some() && self.hash_must_be_read {
+            return Err(Failure::new(
+                "the hub has a trigger that can alter the key's hash as it is inserted, and \
+                 POSTGRES_USER may not read it back",
+                "GRANT SELECT (api_key_hash) ON trust TO that role (sql/grants.sql), and run again",
+            ));
+        }
+        Ok(claim)
     }
 
     /// Looks for the trust.

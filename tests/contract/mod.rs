@@ -1,5 +1,6 @@
 //! The contract, rule by rule.
 
+mod auditing;
 mod command_line;
 mod commit;
 mod delivery_ssm;
@@ -19,7 +20,9 @@ mod limits;
 mod makefile;
 mod poolers;
 mod primary;
+mod privileges;
 mod production;
+mod recipes;
 mod registration;
 mod regressions;
 mod secrets;
