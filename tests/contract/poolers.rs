@@ -75,7 +75,6 @@ fn behind_a_pooler_of_transactions_nothing_of_a_run_is_left_on_the_connection() 
     let pid = value(&mut session, "SELECT pg_backend_pid()");
     let before = value(&mut session, settings);
     pooler.serve(hub.program(&NEW)).run().full_kit();
-    pooler.serve(hub.program(&["--name", "A", "--require-existing"])).run().metadata_only_kit();
     assert_eq!(value(&mut session, "SELECT pg_backend_pid()"), pid, "another connection");
     assert_eq!(value(&mut session, settings), before);
     assert_eq!(value(&mut session, locks), "0");

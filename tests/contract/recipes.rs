@@ -289,8 +289,7 @@ fn the_status_shows_slots_trusts_without_one_names_that_occur_twice_and_the_last
 fn age_keys(place: &Place, file: &str) -> String {
     let run = place.call(&["age-keygen", "-o", file], &[]);
     assert!(run.status.success(), "{}", text(&run));
-    let public = text(&run);
-    public.trim().strip_prefix("Public key: ").unwrap().to_owned()
+    text(&run).split_once("Public key: ").unwrap().1.trim().to_owned()
 }
 
 fn decrypt(place: &Place, keys: &str, file: &str) -> Output {
