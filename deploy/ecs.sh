@@ -33,10 +33,7 @@ set -euo pipefail
 set +x
 ulimit -c 0
 umask 077
-# What is closed must not be opened again as the end of a pipe.
 exec </dev/null
-{ : >&1; } 2>/dev/null || exec >/dev/null
-{ : >&2; } 2>/dev/null || exec 2>/dev/null
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 

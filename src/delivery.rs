@@ -115,7 +115,8 @@ impl Delivery {
         };
         let (delivered, doubt) = (parameter.ours || parameter.doubt, parameter.doubt);
         let name = &parameter.name.to_string();
-        let next = format!("{name} may come to hold a kit that was never registered: delete it");
+        let may = if doubt { "may come to hold" } else { "may hold" };
+        let next = format!("{name} {may} a kit that was never registered: delete it");
         match parameter.put(&Secret::new(EMPTY.to_owned())) {
             Err(failure) if delivered => Err(Failure { next, ..failure }),
             Ok(()) if doubt => Err(Failure::new(
@@ -136,7 +137,7 @@ impl Parameter {
         let name = &self.name;
         debug!("put version {version} of {name}");
         if !self.ours && version > 1 {
-            let or = if put.doubt { " or before" } else { "" };
+            let or = if self.doubt || put.doubt { " or before" } else { "" };
             warn!(
                 "{name} was there and is overwritten; the earlier version can still be read as \
                  {name}:{}{or}",

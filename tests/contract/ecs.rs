@@ -11,11 +11,12 @@ use super::end_to_end::{Moto, boto3};
 use crate::support::relay::{Strike, When};
 use crate::support::{Hub, Relay, python, root, run::PROGRAM};
 
-/// The stand-in for `aws`: the real one, and a task behind `run-task`.
+/// The stand-in for `aws`: the real one, and a task behind `run-task`. The real one is version 1,
+/// or what the variable `AWS_CLI` names.
 const AWS: &str = r#"#!/bin/sh
 case "$1 $2" in
     "ecs run-task") exec "$PYTHON" "$STANDIN" "$@" ;;
-    *) exec "$PYTHON" -m awscli "$@" ;;
+    *) exec $AWS_CLI "$@" ;;
 esac
 "#;
 
@@ -33,7 +34,7 @@ ecs, ssm, logs = boto3.client('ecs'), boto3.client('ssm'), boto3.client('logs')
 if mode == 'no capacity':
     print('None\tRESOURCE:FARGATE')
     sys.exit()
-answer = subprocess.run([sys.executable, '-m', 'awscli', *sys.argv[1:]], stdout=subprocess.PIPE, text=True)
+answer = subprocess.run([*os.environ['AWS_CLI'].split(), *sys.argv[1:]], stdout=subprocess.PIPE, text=True)
 if answer.returncode:
     sys.exit(answer.returncode)
 task = answer.stdout.split()[0]
@@ -153,6 +154,8 @@ network = {{'awsvpcConfiguration': {{'subnets': subnets, 'securityGroups': [grou
         let path = std::env::var("PATH").unwrap();
         let file = "TRUST_1_NAME=St \"Q\" O'Neil $HOME \\ n#1 \u{e9}\nTRUST_1_CODE='Q 1'\n";
         fs::write(self.dir.join(".env.stag"), file).unwrap();
+        let aws_cli = format!("{} -m awscli", python().display());
+        let aws_cli = std::env::var("AWS_CLI").unwrap_or(aws_cli);
         let wrapped = self.dir.join("bin/bash");
         Command::new(if wrapped.exists() { wrapped } else { "/bin/bash".into() })
             .arg(root().join("deploy/register.sh"))
@@ -163,6 +166,7 @@ network = {{'awsvpcConfiguration': {{'subnets': subnets, 'securityGroups': [grou
             .envs(aws)
             .env("PATH", format!("{}:{path}", self.dir.join("bin").display()))
             .env("PYTHON", python())
+            .env("AWS_CLI", aws_cli)
             .env("STANDIN", self.dir.join("task.py"))
             .env("TASK_ENV", serde_json::to_string(&task).unwrap())
             .env("PROGRAM", PROGRAM)

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::support::root;
+use crate::support::{python, root};
 
 /// What bash reads first: it tells `aws` whom to kill, and strikes at the script's command AT.
 const STRIKE: &str = r#"
@@ -55,7 +55,7 @@ impl Place {
         let dir = std::env::temp_dir().join(format!("ecs-faults-{}-{number}", std::process::id()));
         fs::create_dir_all(dir.join("bin")).unwrap();
         fs::create_dir_all(dir.join("tmp")).unwrap();
-        let aws = format!("#!/usr/bin/python3 -SEs\n{}", include_str!("ecs_aws.py"));
+        let aws = format!("#!{} -SEs\n{}", python().display(), include_str!("ecs_aws.py"));
         let sync = "#!/bin/sh
 case \"$FULL $*\" in
     yes*/.trust-1.*) echo 'sync: No space left on device' >&2; exit 1 ;;
@@ -87,7 +87,9 @@ esac";
     fn command(&self, options: &[&str], faults: &Value, env: &[(&str, &str)]) -> Command {
         self.runs.set(self.runs.get() + 1);
         let mut command = Command::new("bash");
+        // Where core dumps are allowed at all, the script has to forbid them.
         command
+            .args(["-c", "ulimit -c 1 2>/dev/null; exec bash \"$@\"", "bash"])
             .arg(root().join("deploy/register.sh"))
             .arg("1")
             .args(options)

@@ -94,19 +94,34 @@ fn the_static_binary_does_everything_in_an_empty_root() {
         let stored = fs::read_to_string(world.dir.join("stored")).unwrap();
         assert!(stored.contains("trust_api_key"), "{stored}");
     }
+    // Where the machine asks for more than the two look-ups that the binary has, getent is asked:
+    // one that is not there, and one that knows no name.
+    let nsswitch = world.dir.join("root/etc/nsswitch.conf");
+    fs::write(&nsswitch, "hosts: files mdns4_minimal [NOTFOUND=return] dns\n").unwrap();
+    let env = [&ecs[..], &[("DB_HOST", "hub-in-hosts"), ("PGSSLMODE", "verify-full")]].concat();
+    let (code, _, stderr) = register("A", &env);
+    let missing = "/etc/nsswitch.conf asks for more than files and dns, which this static binary looks up by /usr/bin/getent: No such file or directory";
+    assert!(code == Some(1) && stderr.contains(missing), "{stderr}");
+    fs::create_dir_all(world.dir.join("root/usr/bin")).unwrap();
+    fs::copy(world.dir.join("root/register-trust"), world.dir.join("root/usr/bin/getent")).unwrap();
+    let (code, _, stderr) = register("A", &env);
+    let unknown = "the look-up of the name hub-in-hosts: the name is not known";
+    assert!(code == Some(1) && stderr.contains(unknown), "{stderr}");
+    fs::remove_file(&nsswitch).unwrap();
     // Without a CA bundle: an error, not a panic.
     fs::remove_file(world.dir.join("root/etc/ssl/certs/ca-certificates.crt")).unwrap();
     let env = [&ecs[..], &[("DB_HOST", "hub-in-hosts"), ("PGSSLMODE", "verify-full")]].concat();
     let (code, stdout, stderr) = register("A", &env);
     assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
     assert!(
-        stderr.contains("certificate verify failed")
+        stderr.contains("this machine has no CA bundle to verify a certificate with")
             && stderr.contains("install the system's CA bundle"),
         "{stderr}"
     );
     assert!(
-        stderr.contains("check the CA bundle (SSL_CERT_FILE) and the endpoint's certificate")
-            && !stderr.contains("internal error"),
+        stderr.contains(
+            "check the authorities (AWS_CA_BUNDLE, SSL_CERT_FILE) and the endpoint's certificate"
+        ) && !stderr.contains("internal error"),
         "{stderr}"
     );
 }

@@ -70,6 +70,18 @@ fn the_name_of_a_registration_that_does_not_end_is_waited_for_at_most_thirty_sec
 }
 
 #[test]
+fn a_reader_of_stdout_that_does_not_read_is_waited_for_at_most_thirty_seconds() {
+    let mut hub = Hub::new();
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    std::io::Write::write_all(&mut writer, &vec![b'x'; 64 * 1024]).unwrap();
+    // The kit, and then the verdict.
+    let run = hub.program(&NEW).stdout(writer).run().exits(1).within(90);
+    run.says("cannot deliver to stdout: nobody reads it; nothing was registered")
+        .says("cannot leave [] as the verdict either: cannot deliver to stdout: nobody reads it");
+    hub.assert_untouched();
+}
+
+#[test]
 fn slots_that_stay_locked_are_waited_for_at_most_thirty_seconds() {
     let mut hub = Hub::with_slots(&["Trust_1"]);
     let mut other = hub.session();

@@ -1,6 +1,8 @@
 //! The contract, rule by rule.
 
+mod acknowledgement;
 mod auditing;
+mod check_kit;
 mod command_line;
 mod commit;
 mod delivery_ssm;
@@ -16,6 +18,8 @@ mod env_files;
 mod environment;
 mod frozen;
 mod hand_over;
+mod hostile_aws;
+mod hostile_hub;
 mod limits;
 mod makefile;
 mod poolers;
@@ -26,4 +30,5 @@ mod recipes;
 mod registration;
 mod regressions;
 mod secrets;
+mod signals;
 mod slots;

@@ -97,6 +97,8 @@ fn a_pooler_of_statements_is_refused_and_registers_nothing() {
 fn a_pooler_that_runs_the_statements_outside_the_transaction_is_recognised_and_refused() {
     let mut hub = Hub::new();
     let relay = Relay::new().rewrite("SAVEPOINT claim;", "ROLLBACK;       ");
-    relay.serve(hub.program(&NEW)).env("PGSSLMODE", "disable").run().fails().says("pool");
+    relay.serve(hub.program(&NEW)).env("PGSSLMODE", "disable").run().fails()
+        .says("a pooler runs the statements outside their transaction")
+        .says("next: set the pooler in front of the hub to transaction pooling, or go around it, and run again");
     hub.assert_untouched();
 }

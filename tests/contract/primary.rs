@@ -68,5 +68,8 @@ fn a_standby_that_does_not_know_a_trust_is_not_believed_with_require_existing() 
     let (hub, standby) = lagging(Cluster::own("existing", &[]));
     hub.program(&NEW).run().full_kit();
     let run = standby.serve(hub.program(&["--name", "A", "--require-existing"])).run().exits(1);
-    run.prints("[]\n").never_says("no trust \"A\" is registered");
+    run.prints("[]\n")
+        .never_says("no trust \"A\" is registered")
+        .says("the server is a standby, and only the hub's primary can say")
+        .says("next: point DB_HOST to the hub's primary, and run again");
 }

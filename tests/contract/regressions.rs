@@ -108,7 +108,7 @@ fn a_verdict_that_overwrites_something_says_how_to_read_it() {
     ssm.serve(hub.program(&TO_SSM)).run().exits(0);
     let run = ssm.serve(hub.program(&TO_SSM)).env("DB_PORT", "1").run().exits(1).prints("/k\n");
     run.says(
-        "WARN /k was there and is overwritten by []; the earlier version can still be read as /k:1",
+        "WARNING /k was there and is overwritten; the earlier version can still be read as /k:1",
     );
 }
 
@@ -130,7 +130,7 @@ fn slot_names_that_are_not_utf8_count_as_none_and_only_when_they_are_needed() {
     hub.program(&NEW).env("FL_KIT_SLOT_NAMES", names).run().full_kit();
     let run =
         hub.program(&["--name", "B", "--code", "B"]).env("FL_KIT_SLOT_NAMES", names).run().fails();
-    run.says("WARN no slot names from FL_KIT_SLOT_NAMES: it is not UTF-8");
+    run.says("WARNING no slot names from FL_KIT_SLOT_NAMES: it is not UTF-8");
     assert_eq!(hub.count("trust"), 1);
 }
 
