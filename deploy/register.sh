@@ -23,6 +23,10 @@ set -euo pipefail
 set +x
 ulimit -c 0
 umask 077
+# What is closed must not be opened again as the end of a pipe.
+{ : <&0; } 2>/dev/null || exec </dev/null
+{ : >&1; } 2>/dev/null || exec >/dev/null
+{ : >&2; } 2>/dev/null || exec 2>/dev/null
 
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -142,9 +146,9 @@ converse() { # file
     while IFS= read -r line; do
         line=${line%$'\r'}
         if [ -z "$id" ] && is_kit "$line"; then
-            id=$kit_id
             # An engine can put bytes of its own before the kit.
             [[ $line == "$kit"* ]] || show "${line%%"$kit"*}"
+            id=$kit_id
             if store_line "$1" "$kit${line#*"$kit"}" 3>&- 8>&-; then
                 printf '%s\n' "$id" >&3
             else

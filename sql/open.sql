@@ -1,7 +1,7 @@
 -- Open the registration's transaction and take the lock of its name: one round trip.
 --
 -- By hand in psql, with an id for the trust and the key that register-trust derives from the name
--- (registration.rs):
+-- (transaction.rs):
 --   \set name 'St Thomas'
 --   \set trust_id 6d0d9d8e-3f6e-4b4e-9d6a-0d5c8b9a7f10
 --   SELECT sha256('register-trust\000'::bytea || convert_to(:'name', 'UTF8')) AS digest \gset

@@ -2,7 +2,7 @@
 //! the requests; sending, limits, retries and words are ours.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use log::warn;
@@ -19,7 +19,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::aws_error::AwsError;
 use crate::credentials;
 use crate::error::Failure;
-use crate::http;
+use crate::http::{self, Sent};
 use crate::secret::Secret;
 use crate::tls::Authorities;
 use crate::wait::{self, Stop};
@@ -80,10 +80,10 @@ impl Aws {
             ..PutParameterRequest::default()
         };
         let read: Read<u64> = |answer| answer.get("Version")?.as_u64().filter(|it| *it > 0);
-        let (version, doubt) = self.call("AmazonSSM.PutParameter", &request, read);
+        let (version, doubt) = self.call("AmazonSSM.PutParameter", &request, Some(value), read);
         request.value.zeroize();
         let step = format!("put {name} into SSM");
-        let failure = |error: AwsError| error.withholding(value).into_failure().during(&step);
+        let failure = |error: AwsError| error.into_failure().during(&step);
         Put { version: version.map_err(failure), doubt }
     }
 
@@ -92,7 +92,7 @@ impl Aws {
         let request = GetParameterRequest { name: name.to_owned(), with_decryption: Some(true) };
         let read: Read<String> =
             |answer| answer.pointer("/Parameter/Value")?.as_str().map(str::to_owned);
-        self.call("AmazonSSM.GetParameter", &request, read).0.map_err(AwsError::into_failure)
+        self.call("AmazonSSM.GetParameter", &request, None, read).0.map_err(AwsError::into_failure)
     }
 
     /// A login token for RDS: a presigned URL without its scheme, valid for 15 minutes.
@@ -117,24 +117,26 @@ impl Aws {
         &self,
         target: &'static str,
         request: &impl Serialize,
+        secret: Option<&Secret>,
         read: Read<T>,
     ) -> (Result<T, AwsError>, bool) {
         // A buffer that need not grow: growing leaves unwiped copies behind.
         let mut body = Zeroizing::new(Vec::with_capacity(4 * LONGEST_VALUE));
         // Strings into memory: nothing can fail, and SSM would refuse what is cut short.
         let _ = serde_json::to_writer(&mut *body, request);
-        let (aws, unanswered) = (self.clone(), Arc::new(AtomicUsize::new(0)));
-        let sent = unanswered.clone();
+        let (aws, sent) = (self.clone(), Arc::<Sent>::default());
+        let ours = sent.clone();
+        let secret = secret.map(|it| Secret::new(it.expose().to_owned()));
         let limit = wait::patience(ALL_ATTEMPTS);
         let answer = run(limit, async move {
             let deadline = Instant::now() + limit;
             let mut pauses = PAUSES.into_iter().map(Duration::from_millis);
             loop {
                 let limit = ATTEMPT.min(deadline - Instant::now());
-                let attempt = aws.attempt(target, &body, read, &sent);
+                let attempt = aws.attempt(target, &body, read, &ours);
                 let error = match within(limit, attempt).await {
                     Ok(answer) => return Ok(answer),
-                    Err(error) => error,
+                    Err(error) => secret.iter().fold(error, AwsError::withholding),
                 };
                 match pauses.next() {
                     Some(pause) if error.transient && Instant::now() + pause < deadline => {
@@ -145,7 +147,8 @@ impl Aws {
                 }
             }
         });
-        (answer, unanswered.load(SeqCst) > 0)
+        sent.given_up.store(true, SeqCst);
+        (answer, sent.unanswered.load(SeqCst) > 0)
     }
 
     async fn attempt<T>(
@@ -153,7 +156,7 @@ impl Aws {
         target: &str,
         body: &[u8],
         read: Read<T>,
-        unanswered: &AtomicUsize,
+        sent: &Sent,
     ) -> Result<T, AwsError> {
         let region = self.region_at(self.endpoint.clone());
         let mut request = SignedRequest::new("POST", "ssm", &region, "/");
@@ -163,7 +166,7 @@ impl Aws {
         let credentials = credentials::find().await?;
         request.sign(&rusotos(&credentials));
         let request = request.try_into().map_err(|_| AwsError::unusable())?;
-        let answer = http::send(request, &self.authorities, unanswered).await;
+        let answer = http::send(request, &self.authorities, sent).await;
         let answer = answer.map_err(AwsError::unreachable)?;
         let text: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let read = match (200..300).contains(&answer.status) {
@@ -171,7 +174,7 @@ impl Aws {
             false => Err(AwsError::refused(&answer, &text)),
         };
         if read.as_ref().map_or_else(|error| error.from_ssm, |_| true) {
-            unanswered.fetch_sub(1, SeqCst);
+            sent.unanswered.fetch_sub(1, SeqCst);
         }
         read.map_err(|error| credentials.token.iter().fold(error, AwsError::withholding))
     }

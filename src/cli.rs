@@ -8,6 +8,7 @@ use lexopt::{Error, Parser};
 use log::LevelFilter;
 
 use crate::delivery::{ParameterName, Transport};
+use crate::kit::is_uuid;
 
 /// What `--help` prints.
 pub const HELP: &str = include_str!("../doc/help.txt");
@@ -131,10 +132,4 @@ fn text(parser: &mut Parser, name: &str, option: &mut Option<String>) -> Result<
 fn stripped(value: String) -> Option<String> {
     let value = value.trim();
     (!value.is_empty()).then(|| value.to_owned())
-}
-
-/// RFC 9562, section 4.
-fn is_uuid(text: &str) -> bool {
-    text.split('-').map(str::len).eq([8, 4, 4, 4, 12])
-        && text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
 }

@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use hyper::http::request::Builder;
@@ -18,7 +17,7 @@ use tokio::time::timeout;
 use crate::aws_error::AwsError;
 use crate::environment::{is_true, text};
 use crate::error::words;
-use crate::http::{self, HttpError};
+use crate::http::{self, HttpError, Sent};
 use crate::net::is_loopback;
 use crate::secret::Secret;
 use crate::tls::Authorities;
@@ -81,32 +80,31 @@ fn profile() -> Result<Option<Credentials>, AwsError> {
         let path = text(variable).or_else(home).unwrap_or_default();
         let mut ours = false;
         for line in fs::read_to_string(path).unwrap_or_default().lines() {
-            if let Some(name) =
-                line.trim_end().strip_prefix('[').and_then(|it| it.strip_suffix(']'))
-            {
+            if let Some((name, _)) = line.strip_prefix('[').and_then(|it| it.split_once(']')) {
                 ours = name.trim() == section || name.trim() == "default" && profile == "default";
             } else if let (true, Some((key, value))) = (ours, line.split_once('=')) {
                 // An indented line belongs to the key before; a comment's key is never asked for.
-                keys.insert(key.trim_end().to_owned(), Secret::new(value.trim().to_owned()));
+                let value = Secret::new(value.to_owned()).trimmed();
+                keys.extend(value.map(|value| (key.trim_end().to_owned(), value)));
             }
         }
+    }
+    // First: beside static keys, too, they lead the SDKs to another identity or another host.
+    let others = ["sso_session", "sso_start_url", "role_arn", "credential_process", "endpoint_url"];
+    if let Some(key) = others.into_iter().find(|key| keys.contains_key(*key)) {
+        return Err(none(&format!("the profile {profile:?} has {key}, which is not supported")));
     }
     let (id, key) = (keys.remove("aws_access_key_id"), keys.remove("aws_secret_access_key"));
     if let (Some(id), Some(secret_key)) = (id, key) {
         let token = keys.remove("aws_session_token");
         return Ok(Some(Credentials { key_id: id.expose().to_owned(), secret_key, token }));
     }
-    let others = ["sso_session", "sso_start_url", "role_arn", "credential_process"];
-    match (others.into_iter().find(|key| keys.contains_key(*key)), &named) {
-        (Some(key), _) => {
-            Err(none(&format!("the profile {profile:?} has {key}, which is not supported")))
-        }
-        (None, Some(named)) => Err(none(&format!(
+    named.map_or(Ok(None), |named| {
+        Err(none(&format!(
             "AWS_PROFILE is {named:?}, and neither ~/.aws/credentials nor ~/.aws/config has keys \
              for it"
-        ))),
-        (None, None) => Ok(None),
-    }
+        )))
+    })
 }
 
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>
@@ -156,7 +154,7 @@ fn empty(source: &str, request: Builder) -> Result<Request<Body>, AwsError> {
 }
 
 async fn ask(source: &str, request: Request<Body>) -> Result<Secret, AwsError> {
-    let sent = AtomicUsize::new(0);
+    let sent = Sent::default();
     let why = match timeout(METADATA, http::send(request, &Authorities::System, &sent)).await {
         Ok(Ok(answer)) if answer.status == 200 => {
             return Ok(Secret::new(String::from_utf8_lossy(&answer.body).into_owned()));
@@ -176,7 +174,7 @@ fn parsed(source: &str, answer: &Secret) -> Result<Credentials, AwsError> {
         (Some(key_id), Some(secret_key)) => {
             Ok(Credentials { key_id, secret_key, token: field("Token").map(Secret::new) })
         }
-        _ => Err(none(&format!("{source} answers what are no credentials"))),
+        _ => Err(none(&format!("{source} gave an answer without credentials"))),
     }
 }
 

@@ -86,7 +86,7 @@ impl Delivery {
         let (line, place, next) = match name {
             Some(name) => (name, name, "read the kit there, then delete the parameter"),
             None if self.acknowledged => {
-                (trust_id, "its reader's hands", "keep it; a new run brings no credentials")
+                (trust_id, "its reader's hands", "keep that kit: another run brings no credentials")
             }
             None => return Ok(()),
         };
@@ -115,7 +115,8 @@ impl Delivery {
         };
         let (delivered, doubt) = (parameter.ours || parameter.doubt, parameter.doubt);
         let name = &parameter.name.to_string();
-        let next = format!("{name} may come to hold a kit that was never registered: delete it");
+        let may = if doubt { "may come to hold" } else { "may hold" };
+        let next = format!("{name} {may} a kit that was never registered: delete it");
         match parameter.put(&Secret::new(EMPTY.to_owned())) {
             Err(failure) if delivered => Err(Failure { next, ..failure }),
             Ok(()) if doubt => Err(Failure::new(
@@ -136,7 +137,7 @@ impl Parameter {
         let name = &self.name;
         debug!("put version {version} of {name}");
         if !self.ours && version > 1 {
-            let or = if put.doubt { " or before" } else { "" };
+            let or = if self.doubt || put.doubt { " or before" } else { "" };
             warn!(
                 "{name} was there and is overwritten; the earlier version can still be read as \
                  {name}:{}{or}",
@@ -172,7 +173,7 @@ impl ParameterName {
             (!starts("aws") && !starts("ssm"), "starts with 'aws' or 'ssm', which AWS reserves"),
         ];
         match rules.iter().find(|(kept, _)| !kept) {
-            Some((_, broken)) => Err(format!("--out-ssm-parameter {name:?} {broken}")),
+            Some((_, broken)) => Err(format!("--out-ssm-parameter {broken}: {name:?}")),
             None => Ok(ParameterName(name)),
         }
     }

@@ -23,7 +23,7 @@ pub fn words(text: &str, hash: usize) -> String {
     let is_hash = |part: &str| part.len() >= hash && part.bytes().all(|b| b.is_ascii_hexdigit());
     let mut parts = text.split(|c: char| !c.is_ascii_alphanumeric());
     if parts.any(|part| looks_random(part) || is_hash(part)) {
-        return "the words are withheld, for they may quote a secret".to_owned();
+        return "the message is withheld, for it may quote a secret".to_owned();
     }
     let steers = |c: char| {
         c.is_control()

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use hyper::body::HttpBody;
 use hyper::client::conn;
@@ -31,12 +31,19 @@ pub enum HttpError {
     Other(String),
 }
 
-/// Sends the request and reads the answer, without a limit in time. `sent` counts the requests that
-/// may have reached their peer.
+/// What a call has sent. Work that is given up goes on in its thread, and must not send any more.
+#[derive(Default)]
+pub struct Sent {
+    /// Requests that may have reached their peer, and were not answered.
+    pub unanswered: AtomicUsize,
+    pub given_up: AtomicBool,
+}
+
+/// Sends the request and reads the answer, without a limit in time.
 pub async fn send(
     mut request: Request<Body>,
     authorities: &Authorities,
-    sent: &AtomicUsize,
+    sent: &Sent,
 ) -> Result<Answer, HttpError> {
     let other = |step: &str, error: &dyn ToString| {
         HttpError::Other(format!("{step}: {}", error.to_string()))
@@ -65,7 +72,11 @@ pub async fn send(
         uri.path_and_query().and_then(|it| it.as_str().parse().ok()).unwrap_or_default();
     let (mut sender, connection) = conn::handshake(stream).await.map_err(broken)?;
     task::spawn(connection);
-    sent.fetch_add(1, SeqCst);
+    // Counted first: whoever gives up says so first, and then looks at the count.
+    sent.unanswered.fetch_add(1, SeqCst);
+    if sent.given_up.load(SeqCst) {
+        return Err(HttpError::Other("it was given up".to_owned()));
+    }
     let (head, mut rest) = sender.send_request(request).await.map_err(broken)?.into_parts();
     // Growing leaves unwiped copies behind; what is usual has room.
     let mut body = Zeroizing::new(Vec::with_capacity(16 * 1024));

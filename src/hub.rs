@@ -23,7 +23,10 @@ pub const CONNECT: Duration = Duration::from_secs(10);
 pub const STATEMENT: Duration = Duration::from_secs(32);
 
 /// A connection. Dropping it ends the session, and with it an open transaction.
-pub struct Hub(Option<Client>);
+pub struct Hub {
+    client: Option<Client>,
+    config: Config,
+}
 
 impl Hub {
     /// Connects and logs in, within `limit`.
@@ -42,13 +45,13 @@ impl Hub {
         limit: Duration,
         question: impl FnOnce(&mut Client) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Failure> {
-        let mut client = self.0.take().ok_or_else(|| lost("the connection is gone"))?;
+        let mut client = self.client.take().ok_or_else(|| lost("the connection is gone"))?;
         let (client, answer) = within(limit, move || {
             let answer = question(&mut client);
             (client, answer)
         })?;
-        self.0 = Some(client);
-        answer.map_err(|error| described(&error))
+        self.client = Some(client);
+        answer.map_err(|error| described(&error, &self.config))
     }
 }
 
@@ -74,7 +77,8 @@ fn connected(settings: &Settings, limit: Duration) -> Result<Hub, Failure> {
     }
     if host.starts_with('/') {
         config.ssl_mode(SslMode::Disable);
-        return attempt(&config, wire, Need::None, left())?.map_err(|error| described(&error));
+        return attempt(&config, wire, Need::None, left())?
+            .map_err(|error| described(&error, &config));
     }
     // The wire asks for TLS itself.
     config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
@@ -111,7 +115,7 @@ fn try_address(config: &Config, wire: &Wire, limit: Duration) -> Result<Hub, (Fa
         Ok(hub) => return Ok(hub),
         Err(error) => error,
     };
-    let mut failure = described(&error);
+    let mut failure = described(&error, config);
     // libpq: where TLS is only preferred, a failed handshake is no reason to give up, and
     // neither is a pg_hba.conf that wants none.
     let wants_none = error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION);
@@ -121,7 +125,7 @@ fn try_address(config: &Config, wire: &Wire, limit: Duration) -> Result<Hub, (Fa
         match attempt(config, wire, Need::None, left).map_err(silent)? {
             Ok(hub) => return Ok(hub),
             Err(without) => {
-                let without = described(&without);
+                let without = described(&without, config);
                 failure = Failure {
                     what: format!("{}; with TLS: {}", without.what, failure.what),
                     ..without
@@ -139,7 +143,7 @@ fn attempt(
     limit: Duration,
 ) -> Result<Result<Hub, Error>, Failure> {
     let (config, wire) = (config.clone(), Wire { need, ..wire.clone() });
-    within(limit, move || config.connect(wire).map(|client| Hub(Some(client))))
+    within(limit, move || config.connect(wire).map(|client| Hub { client: Some(client), config }))
 }
 
 fn within<T: Send + 'static>(
@@ -154,15 +158,33 @@ fn within<T: Send + 'static>(
 }
 
 /// In the server's words, without their `DETAIL`: it can hold a whole row. Or in the system's, with
-/// their causes.
-fn described(error: &Error) -> Failure {
+/// their causes. Without any, if they repeat the password, which is not the user's name.
+fn described(error: &Error, config: &Config) -> Failure {
+    let failure = in_words(error);
+    let password = config.get_password().filter(|it| it.len() >= 4);
+    let password = password.filter(|it| config.get_user().map(str::as_bytes) != Some(it));
+    match password {
+        Some(it) if failure.what.as_bytes().windows(it.len()).any(|part| part == it) => Failure {
+            what: "the message is withheld, for it repeats the password".into(),
+            ..failure
+        },
+        _ => failure,
+    }
+}
+
+fn in_words(error: &Error) -> Failure {
     if let Some(server) = error.as_db_error() {
         let code = Some(server.code().code());
         let code = code.filter(|it| it.len() == 5 && it.bytes().all(|b| b.is_ascii_alphanumeric()));
         let code = code.unwrap_or("unreadable");
         // No UUID or number has so many digits in a row, but a key's hash, or half of it.
         let message = words(server.message(), 16);
-        return Failure::new(format!("{message} (SQLSTATE {code})"), advice(code));
+        // A standby refuses to write in one of two ways.
+        let code_of_advice = match code {
+            "0A000" if message.contains("recovery") => "25006",
+            code => code,
+        };
+        return Failure::new(format!("{message} (SQLSTATE {code})"), advice(code_of_advice));
     }
     if let Some(error) = tls_error(error) {
         return Failure::new(words(&error.to_string(), 64), tls_advice(error));
@@ -184,7 +206,7 @@ fn lost(cause: &str) -> Failure {
     let next = match cause {
         _ if cause.contains("password missing") => "set POSTGRES_PASSWORD, and run again",
         _ if cause.contains("SCRAM iteration count") => {
-            "set scram_iterations of the hub's role to 100000 or less, and its password anew"
+            "on the hub set scram_iterations to 100000 or less, then set the role's password again"
         }
         _ => "check that the hub's database is up, DB_HOST, DB_PORT and PGSSLMODE, and run again",
     };
@@ -220,7 +242,11 @@ fn advice(sqlstate: &str) -> &'static str {
         "53300" => "wait until the hub has connections to spare, and run again",
         "57P03" => "wait until the hub's database is up, and run again",
         "55P03" | "57014" => "find who holds the lock in the hub's pg_stat_activity, and run again",
-        "42501" => "grant POSTGRES_USER what the hub's own role may do, and run again",
+        "42501" => "grant POSTGRES_USER what sql/grants.sql lists, and run again",
+        "08P01" => {
+            "if a pooler stands in front of the hub, set it to transaction pooling or go around \
+             it, and run again"
+        }
         "42P01" | "42703" | "42704" => "run the hub's migrations, or check POSTGRES_DB",
         "25006" => "point DB_HOST to the hub's primary, and run again",
         _ => "look into the hub's database log, and run again",

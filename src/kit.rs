@@ -18,6 +18,12 @@ pub struct Trust {
     pub slot_number: Option<i32>,
 }
 
+/// RFC 9562, section 4.
+pub fn is_uuid(text: &str) -> bool {
+    text.split('-').map(str::len).eq([8, 4, 4, 4, 12])
+        && text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
+}
+
 /// The two keys of a new trust. Their plaintext exists here and in the delivered kit.
 #[derive(Serialize)]
 pub struct Keys {

@@ -52,14 +52,15 @@ fn main() -> ExitCode {
         Ok(Command::Run(task, verbosity)) => {
             let level = verbosity.map_or_else(settings::log_level, Ok);
             stderr::start_logger(*level.as_ref().unwrap_or(&LevelFilter::Error));
-            let ready = level.map(drop).and_then(|()| prepare());
+            let ready = prepare().and_then(|()| level.map(drop));
             match task {
                 Task::Register(request, transport) => run(ready, &request, transport),
                 Task::CheckKit(question) => check_kit(ready, &question),
             }
         }
         Err(error) => {
-            let error = words(&error.to_string(), 33);
+            // No secret comes in arguments, and a parameter's name may hold many digits.
+            let error = words(&error.to_string(), usize::MAX);
             stderr::write(format!("ERROR {error}; nothing was done\n{}\n", cli::usage()));
             ExitCode::from(2)
         }
@@ -116,7 +117,7 @@ fn register(request: &Request, delivery: &mut Delivery) -> Result<(), Failure> {
             commit::commit(transaction, xact_id, &settings)?;
             delivery.receipt(&trust.id)?;
             let slot = trust.slot.unwrap_or_default();
-            info!("registered trust {name:?} as {} with slot {slot}", trust.id);
+            info!("registered trust {name:?} as {} with slot {}", trust.id, words(&slot, 16));
         }
         Registration::Existing(trust) => {
             // Nothing was written, and nothing is left to do on the hub.

@@ -2,6 +2,7 @@
 
 use log::warn;
 
+use crate::error::words;
 use crate::settings::Stage;
 
 /// The number of a slot whose name ends in none: behind every numbered slot.
@@ -29,6 +30,7 @@ impl SlotNames {
                 Some((name, number))
             }
             _ => {
+                let name = words(&name, 33);
                 warn!("slot name {name:?} in {source} cannot be used; it is left out");
                 None
             }
@@ -49,6 +51,7 @@ fn configured(stage: &Stage) -> Result<Vec<String>, String> {
         }
     };
     serde_json::from_str(&json).map_err(|error| {
+        let error = words(&error.to_string(), 33);
         format!("it is not a JSON list of strings ({error}), such as [\"Trust_1\"]")
     })
 }

@@ -29,7 +29,8 @@ pub fn write(text: String) {
     if GIVEN_UP.load(Relaxed) {
         return;
     }
-    let written = wait::within(WRITE, move || io::stderr().write_all(text.as_bytes()));
+    let written =
+        wait::within(wait::patience(WRITE), move || io::stderr().write_all(text.as_bytes()));
     GIVEN_UP.store(matches!(written, Err(Stop::Late(_))), Relaxed);
 }
 

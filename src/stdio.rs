@@ -6,6 +6,8 @@ use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::mem;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::error::Failure;
@@ -19,11 +21,11 @@ const ACKNOWLEDGEMENT: Duration = Duration::from_secs(30);
 
 /// The descriptor itself: the standard library's `Stdout` takes a closed one for success.
 pub struct Stdout {
-    file: File,
+    /// One write at a time, so that the verdict stands behind a kit whose write was given up and may
+    /// still happen.
+    file: Arc<Mutex<File>>,
     /// A line may have been begun and not ended.
     torn: bool,
-    /// A write was given up, and may still happen: nothing can come behind it.
-    stuck: bool,
 }
 
 impl Stdout {
@@ -31,14 +33,17 @@ impl Stdout {
     /// Errors: the descriptor cannot be duplicated.
     pub fn open() -> Result<Stdout, Failure> {
         let stdout = io::stdout().as_fd().try_clone_to_owned();
-        Ok(Stdout { file: File::from(stdout.map_err(undelivered)?), torn: false, stuck: false })
+        let file = File::from(stdout.map_err(undelivered)?);
+        Ok(Stdout { file: Arc::new(Mutex::new(file)), torn: false })
     }
 
     /// Fails if what is written is lost: in a device that is no terminal, such as `/dev/null`,
     /// which Rust puts in the place of a closed stdout.
     pub fn leads_somewhere(&self) -> Result<(), Failure> {
-        let kind = self.file.metadata().map_err(undelivered)?.file_type();
-        if kind.is_char_device() && !self.file.is_terminal() {
+        let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+        let stdout = stdout.map_err(undelivered)?;
+        let kind = stdout.metadata().map_err(undelivered)?.file_type();
+        if kind.is_char_device() && !stdout.is_terminal() {
             return Err(undelivered(io::Error::other(
                 "it is closed, or leads to /dev/null or another device that keeps nothing",
             )));
@@ -49,18 +54,20 @@ impl Stdout {
     /// Writes a line, and syncs it if it went into a file.
     /// Errors: every one that the system reports; or nobody reads.
     pub fn print(&mut self, line: &str) -> Result<(), Failure> {
-        if self.stuck {
-            return Err(undelivered(io::Error::other("nobody has read the line before")));
-        }
         let start = if mem::replace(&mut self.torn, true) { "\n" } else { "" };
         // One buffer, so that a line that fits goes out in one write.
         let line = Secret::new([start, line, "\n"].concat());
-        let mut file = self.file.try_clone().map_err(undelivered)?;
+        let (file, given_up) = (self.file.clone(), Arc::new(AtomicBool::new(false)));
+        let over = given_up.clone();
         let written = wait::within(wait::patience(WRITE), move || {
+            let mut file = file.lock().map_err(|_| io::Error::other("internal error"))?;
+            if over.load(SeqCst) {
+                return Err(io::Error::other("it was given up"));
+            }
             file.write_all(line.expose().as_bytes())?;
             if file.metadata()?.is_file() { file.sync_all() } else { Ok(()) }
         });
-        self.stuck = written.is_err();
+        given_up.store(written.is_err(), SeqCst);
         match written {
             Ok(written) => written.map_err(undelivered)?,
             Err(Stop::Interrupted) => return Err(wait::interrupted()),

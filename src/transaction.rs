@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::Failure;
 use crate::hub::{Hub, STATEMENT};
-use crate::kit::{Keys, Trust};
+use crate::kit::{Keys, Trust, is_uuid};
 use crate::secret::{self, Secret};
 use crate::slots::SlotNames;
 
@@ -33,7 +33,8 @@ pub struct Transaction {
     pub trust_id: String,
     /// The server is a standby: what it does not see may be there.
     pub recovering: bool,
-    hash_can_be_read: bool,
+    /// `None`: it cannot, and a trigger of the hub's could alter it.
+    hash_can_be_read: Option<bool>,
 }
 
 /// What `register.sql` wrote.
@@ -69,22 +70,16 @@ impl Transaction {
             .replace(":name_lock", &name_lock(name).to_string());
         let name = name.to_owned();
         let mut transaction =
-            Transaction { hub, name, trust_id, recovering: false, hash_can_be_read: false };
+            Transaction { hub, name, trust_id, recovering: false, hash_can_be_read: None };
         let row =
             transaction.step("open the registration", move |client| rows(client, &sql))?.pop();
         let column = |name| row.as_ref().and_then(|row| row.try_get(name).ok().flatten());
         transaction.recovering = column("recovering") != Some("f");
-        match column("hash_can_be_read") {
-            Some("yes") => transaction.hash_can_be_read = true,
-            Some("no") => {}
-            _ => {
-                return Err(Failure::new(
-                    "the hub has a trigger that can alter the key's hash as it is inserted, and \
-                     POSTGRES_USER may not read it back",
-                    "GRANT SELECT (api_key_hash) ON trust TO that role, and run again",
-                ));
-            }
-        }
+        transaction.hash_can_be_read = match column("hash_can_be_read") {
+            Some("yes") => Some(true),
+            Some("no") => Some(false),
+            _ => None,
+        };
         Ok(transaction)
     }
 
@@ -92,10 +87,10 @@ impl Transaction {
     pub fn claim(&mut self, new: &Arc<NewTrust>) -> Result<Option<Claim>, Failure> {
         let (id, name, new) = (self.trust_id.clone(), self.name.clone(), new.clone());
         let mut sql = include_str!("../sql/register.sql").to_owned();
-        if !self.hash_can_be_read {
+        if self.hash_can_be_read != Some(true) {
             sql = sql.replace("id, name, api_key_hash\n", "id, name, $5 AS api_key_hash\n");
         }
-        self.step("find or register the trust", move |client| {
+        let claim = self.step("find or register the trust", move |client| {
             let row = client.query_typed_opt(
                 &sql,
                 &[
@@ -113,7 +108,15 @@ impl Transaction {
                 trust_kept: row.try_get("trust_kept")?,
                 xact_id: row.try_get("xact_id")?,
             }))
-        })
+        })?;
+        if claim.is_some() && self.hash_can_be_read.is_none() {
+            return Err(Failure::new(
+                "the hub has a trigger that can alter the key's hash as it is inserted, and \
+                 POSTGRES_USER may not read it back",
+                "GRANT SELECT (api_key_hash) ON trust TO that role (sql/grants.sql), and run again",
+            ));
+        }
+        Ok(claim)
     }
 
     /// Looks for the trust.
@@ -132,6 +135,10 @@ impl Transaction {
                 row.try_get::<_, Option<String>>("mark")?,
             ))
         })?;
+        if look.trust.as_ref().is_some_and(|trust| !is_uuid(&trust.id)) {
+            let next = "check that DB_HOST and DB_PORT lead to the hub";
+            return Err(Failure::new("the trust's id on the hub is not a UUID", next));
+        }
         if Some(&self.trust_id) != mark.as_ref() {
             return Err(Failure::pooled());
         }

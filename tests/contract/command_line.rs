@@ -18,6 +18,8 @@ fn help_goes_to_stdout_and_works_without_any_environment() {
             "--region REGION",
             "--require-existing",
             "--out-ssm-parameter NAME",
+            "--await-ack",
+            "--check-kit TRUST_ID",
             "-v, --verbose",
             "-q, --quiet",
             "-h, --help",
@@ -40,8 +42,11 @@ fn version_goes_to_stdout_and_works_without_any_environment() {
 #[test]
 fn help_that_cannot_be_printed_is_an_error() {
     let run = Program::new(&["--help"]).run_in_shell(">/dev/full").exits(1);
-    run.says("ERROR cannot print to stdout: No space left on device");
+    run.says("ERROR cannot deliver to stdout: No space left on device");
 }
+
+const ID: &str = "6d0d9d8e-3f6e-4b4e-9d6a-0d5c8b9a7f10";
+const ALONE: &str = "--check-kit goes with --name, -v and -q alone";
 
 #[test]
 fn a_usage_error_exits_with_2_prints_nothing_on_stdout_and_opens_no_connection() {
@@ -91,6 +96,24 @@ fn a_usage_error_exits_with_2_prints_nothing_on_stdout_and_opens_no_connection()
         (&["--name", "A", "--out-ssm-parameter", "/AwS"], "which AWS reserves"),
         (&["--name", "A", "--out-ssm-parameter", &long], "is longer than 1,011 characters"),
         (&["--name", "A", "--out-ssm-parameter", &deep], "has more than 15 levels"),
+        (&["--name", "A", "--await-ack", "--await-ack"], "--await-ack is given twice"),
+        (&["--name", "A", "--await-ack=yes"], "unexpected argument for option '--await-ack'"),
+        (
+            &["--name", "A", "--await-ack", "--out-ssm-parameter", "/a"],
+            "--await-ack and --out-ssm-parameter do not go together",
+        ),
+        (&["--check-kit", ID], "--name is required"),
+        (&["--name", "A", "--check-kit"], "--check-kit has no value"),
+        (&["--name", "A", "--check-kit", ID, "--check-kit", ID], "--check-kit is given twice"),
+        (&["--name", "A", "--check-kit", ""], "--check-kit \"\" is not a UUID"),
+        (&["--name", "A", "--check-kit", &ID[1..]], "is not a UUID"),
+        (&["--name", "A", "--check-kit", &ID.replace('-', "")], "is not a UUID"),
+        (&["--name", "A", "--check-kit", &ID.replace('d', "g")], "is not a UUID"),
+        (&["--name", "A", "--check-kit", ID, "--code", "X"], ALONE),
+        (&["--name", "A", "--check-kit", ID, "--region", "X"], ALONE),
+        (&["--name", "A", "--check-kit", ID, "--require-existing"], ALONE),
+        (&["--name", "A", "--check-kit", ID, "--await-ack"], ALONE),
+        (&["--name", "A", "--check-kit", ID, "--out-ssm-parameter", "/a"], ALONE),
     ];
     for (arguments, message) in cases {
         let run = Program::new(arguments)

@@ -79,7 +79,11 @@ fn what_was_throttled_dropped_or_got_a_5xx_is_tried_again() {
     ] {
         let mut hub = Hub::new();
         let ssm = Ssm::new().script(answers);
-        register(&hub, &ssm).exits(0).prints("/flip/kit\n").says("WARN SSM: ").says("trying again");
+        register(&hub, &ssm)
+            .exits(0)
+            .prints("/flip/kit\n")
+            .says("WARNING SSM: ")
+            .says("trying again");
         hub.assert_registered(&kit(&ssm));
         assert_eq!(ssm.requests().len(), answers.len() + 1);
     }
@@ -153,8 +157,10 @@ fn an_endpoint_that_is_unreachable_or_not_ssm_registers_nothing() {
 fn all_attempts_together_end_within_thirty_seconds() {
     let mut hub = Hub::new();
     let ssm = Ssm::new().script(&[Answer::Hang, Answer::Hang, Answer::Hang]);
-    let run = register(&hub, &ssm).exits(1).prints("/flip/kit\n").within(35);
-    run.says("cannot put /flip/kit into SSM: no answer within");
+    // The attempts may still be stored, over the []: there is no receipt.
+    let run = register(&hub, &ssm).exits(1).prints("").within(35);
+    run.says("cannot put /flip/kit into SSM: no answer within")
+        .says("/flip/kit may come to hold a kit that was never registered: delete it");
     assert_eq!(ssm.latest("/flip/kit").unwrap(), "[]");
     hub.assert_untouched();
 }
@@ -183,6 +189,9 @@ fn a_value_that_is_too_long_is_refused_before_it_is_sent() {
     hub.assert_registered(&kit(&ssm));
 }
 
+const NO_CREDENTIALS: &str = "no AWS credentials (no variables, no profile and no container \
+    endpoint are set, and AWS_EC2_METADATA_DISABLED is true)";
+
 #[test]
 fn without_credentials_the_sources_that_were_tried_are_named() {
     let mut hub = Hub::new();
@@ -191,9 +200,8 @@ fn without_credentials_the_sources_that_were_tried_are_named() {
         ssm.serve(hub.program(&NEW)).without("AWS_ACCESS_KEY_ID").env("HOME", "/nonexistent").run();
     run.exits(1)
         .prints("")
-        .says("no AWS credentials (environment: ")
-        .says("; profile: ")
-        .says("; container: ")
+        .says(NO_CREDENTIALS)
+        .says("next: give the task a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
         .within(20);
     assert!(ssm.requests().is_empty());
     hub.assert_untouched();
@@ -250,21 +258,21 @@ fn credentials_come_from_a_profile_or_the_container_endpoint_too() {
 }
 
 #[test]
-fn overwriting_something_with_a_metadata_only_kit_is_warned_of_and_says_how_to_read_it() {
+fn overwriting_something_is_warned_of_and_says_how_to_read_it() {
     let hub = Hub::new();
     let ssm = Ssm::new();
     register(&hub, &ssm).exits(0).never_says("WARN");
     let run =
         ssm.serve(hub.program(&["--name", "A", "--out-ssm-parameter", "/flip/kit"])).run().exits(0);
     run.prints("/flip/kit\n")
-        .says("WARN /flip/kit was there and is overwritten")
+        .says("WARNING /flip/kit was there and is overwritten")
         .says("can still be read as /flip/kit:1");
     let versions = ssm.versions("/flip/kit");
     assert!(versions[0].contains("trust_api_key") && !versions[1].contains("trust_api_key"));
-    // A full kit may take the place of what an earlier attempt left.
+    // A full kit, too, may lie over the only copy of another one.
     ssm.store("/other", "[]");
     let program = hub.program(&["--name", "B", "--code", "B", "--out-ssm-parameter", "/other"]);
-    ssm.serve(program).run().exits(0).never_says("WARN");
+    ssm.serve(program).run().exits(0).says("can still be read as /other:1");
 }
 
 #[test]
@@ -298,7 +306,9 @@ fn settings_without_which_nothing_can_be_put_leave_stdout_empty() {
     ] {
         let ssm = Ssm::new();
         let run = ssm.serve(hub.program(&NEW)).env(variable, value).run().exits(1).prints("");
-        run.says(&format!("ERROR {variable} is ")).says("nothing was registered");
+        run.says(&format!("ERROR {variable} is "))
+            .says("nothing was registered")
+            .says("ERROR the verdict [] could not be left");
         assert!(ssm.requests().is_empty());
         hub.assert_untouched();
     }
@@ -316,16 +326,35 @@ fn the_own_endpoint_of_ssm_goes_before_the_common_one_and_may_end_with_a_slash()
 
 #[test]
 fn a_receipt_that_cannot_be_printed_says_that_the_kit_is_safe() {
-    for (redirection, why) in
-        [(">/dev/full", "No space left on device"), (">&-", "closed or leads to /dev/null")]
-    {
+    let register = |why: &str, run: &dyn Fn(Program) -> Run| {
         let mut hub = Hub::new();
         let ssm = Ssm::new();
-        let run = ssm.serve(hub.program(&NEW)).run_in_shell(redirection).exits(1);
-        let run = run.says(why).says("the trust is registered and its kit is safe in /flip/kit");
-        run.says("next: read the kit from /flip/kit").never_says("nothing was registered");
+        let run = run(ssm.serve(hub.program(&NEW))).exits(1).says(why);
+        run.says("the trust is registered and its kit is safe in /flip/kit")
+            .says("next: read the kit there, then delete the parameter")
+            .never_says("nothing was registered");
         hub.assert_registered(&kit(&ssm));
         assert_eq!(ssm.versions("/flip/kit").len(), 1);
+    };
+    register("Broken pipe", &|program| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        program.stdout(writer).run()
+    });
+    register("Bad file descriptor", &|program| program.run_in_shell("1</etc/hostname"));
+}
+
+#[test]
+fn a_stdout_that_takes_no_receipt_is_refused_before_anything_is_put() {
+    let mut hub = Hub::new();
+    for redirection in [">&-", ">/dev/null", ">/dev/full"] {
+        let ssm = Ssm::new();
+        let run = ssm.serve(hub.program(&NEW)).run_in_shell(redirection).exits(1);
+        run.says("it is closed, or leads to /dev/null")
+            .says("nothing was registered")
+            .says("ERROR the verdict [] could not be left");
+        assert!(ssm.requests().is_empty());
+        hub.assert_untouched();
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
+use std::process::{Command, Stdio};
 
+use crate::support::run::PROGRAM;
 use crate::support::{Hub, eventually};
 
 const NEW: [&str; 4] = ["--name", "A", "--code", "GSTT"];
@@ -12,18 +14,80 @@ fn a_closed_stdout_or_dev_null_is_refused_before_anything_is_registered() {
     let mut hub = Hub::new();
     for redirection in [">&-", ">/dev/null", "1</dev/null", "1<>/dev/null"] {
         let run = hub.program(&NEW).run_in_shell(redirection).exits(1);
-        run.says(
-            "cannot deliver to stdout: it is closed or leads to /dev/null; nothing was registered",
-        );
+        run.says(NOWHERE);
+        hub.assert_untouched();
+    }
+}
+
+const NOWHERE: &str = "cannot deliver to stdout: it is closed, or leads to /dev/null or another \
+    device that keeps nothing; nothing was registered";
+
+#[test]
+fn a_device_that_keeps_nothing_is_refused_before_anything_is_registered() {
+    let mut hub = Hub::new();
+    for redirection in [">/dev/full", ">/dev/zero", "1<>/dev/urandom"] {
+        hub.program(&NEW).run_in_shell(redirection).exits(1).says(NOWHERE);
         hub.assert_untouched();
     }
 }
 
 #[test]
+fn a_terminal_takes_the_kit() {
+    let mut hub = Hub::new();
+    let program = hub.program(&NEW).environment();
+    let call = format!("'{PROGRAM}' {}", NEW.join(" "));
+    let mut terminal = Command::new("script");
+    let terminal = terminal.args(["-qec", &call, "/dev/null"]).env_clear().envs(program);
+    let output = terminal.env("SHELL", "/bin/sh").stdin(Stdio::null()).output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let kit =
+        shown.lines().find(|line| line.starts_with("[{")).unwrap_or_else(|| panic!("{shown}"));
+    assert!(output.status.success(), "{shown}");
+    hub.assert_registered(&serde_json::from_str(kit).unwrap());
+}
+
+#[test]
+fn a_kit_without_credentials_may_go_nowhere() {
+    let hub = Hub::new();
+    hub.program(&NEW).run().full_kit();
+    for redirection in [">&-", ">/dev/null", ">/dev/zero"] {
+        let run = hub.program(&["--name", "A"]).run_in_shell(redirection).exits(0);
+        run.says("INFO trust \"A\" is already registered");
+    }
+    // That it cannot be written is noticed all the same.
+    let run = hub.program(&["--name", "A"]).run_in_shell(">/dev/full").exits(1);
+    run.says("cannot deliver to stdout: No space left on device");
+}
+
+/// Where mounting is allowed the kit goes to a file system that is full, otherwise into a file that
+/// may not grow.
+#[test]
 fn a_full_disk_registers_nothing() {
     let mut hub = Hub::new();
-    let run = hub.program(&NEW).run_in_shell(">/dev/full").exits(1);
-    run.says("cannot deliver to stdout: No space left on device").says("nothing was registered");
+    let dir = std::env::temp_dir().join(format!("full-{}", hub.database));
+    fs::create_dir(&dir).unwrap();
+    let mount = "mount -t tmpfs -o size=4k none \"$0\" && : >\"$0/kit\" && head -c 4096 /dev/zero >\"$0/rest\"";
+    let mut unshare = Command::new("unshare");
+    let mountable = unshare.args(["-m", "sh", "-c", mount]).arg(&dir).output().unwrap();
+    let call = "exec \"$1\" --name A --code GSTT >\"$0/kit\"";
+    let mut command = if mountable.status.success() {
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &format!("{mount} && {call}")]);
+        command
+    } else {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("trap '' XFSZ; ulimit -f 0; {call}")]);
+        command
+    };
+    command.arg(&dir).arg(PROGRAM).env_clear().envs(hub.program(&NEW).environment());
+    let output = command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output().unwrap();
+    fs::remove_dir_all(&dir).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let why = if mountable.status.success() { "No space left on device" } else { "File too large" };
+    assert!(stderr.contains(&format!("cannot deliver to stdout: {why}")), "{stderr}");
+    assert!(stderr.contains("nothing was registered"), "{stderr}");
+    assert!(stderr.contains("cannot leave [] as the verdict either"), "{stderr}");
     hub.assert_untouched();
 }
 

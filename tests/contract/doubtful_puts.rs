@@ -66,7 +66,7 @@ fn an_answer_that_never_ends_is_not_read_to_its_end_and_leaves_a_doubt() {
         // Far more than a run needs, and far less than comes in ten seconds.
         let program = ssm.serve(hub.program(&NEW)).behind("ulimit -d 65536", "");
         let run = program.run().exits(1).prints("").says("nothing was registered");
-        run.says("may come to hold a kit that was never registered");
+        run.says("the answer has no end").says("may come to hold a kit that was never registered");
         hub.assert_untouched();
     }
 }

@@ -18,7 +18,8 @@ fn a_hub_whose_answer_does_not_end_registers_nothing() {
     for head in [b"D\x7f\xff\xff\xff", b"E\x7f\xff\xff\xff"] {
         for when in [When::Before("BEGIN"), When::After("fl_kit_slot")] {
             let relay = Relay::new().strike(when, Strike::Flood(head));
-            in_little_memory(relay.serve(hub.program(&NEW))).run().fails();
+            let run = in_little_memory(relay.serve(hub.program(&NEW))).run().fails();
+            run.says("the hub's answer has no end");
             hub.assert_untouched();
         }
     }

@@ -14,7 +14,8 @@ fn a_variable_that_is_missing_or_invalid_fails_and_is_named_with_its_value() {
             .without(variable)
             .run()
             .fails()
-            .says(&format!("{variable} is not set"));
+            .says(&format!("{variable} is not set"))
+            .says(&format!("next: set {variable} and run again"));
         hub.program(&register)
             .env(variable, "")
             .run()
@@ -32,7 +33,7 @@ fn a_variable_that_is_missing_or_invalid_fails_and_is_named_with_its_value() {
     ] {
         let run = hub.program(&register).env(variable, value).run().fails();
         run.says(&format!("ERROR {variable} is \"{value}\", not "))
-            .says(&format!("next: set {variable}"));
+            .says(&format!("next: correct {variable} and run again"));
     }
     hub.assert_untouched();
 }
@@ -45,6 +46,27 @@ fn a_value_that_is_not_utf8_fails_without_being_shown() {
         let run = run.env(variable, OsStr::from_bytes(b"geheim\xff")).run().fails();
         run.says(&format!("ERROR {variable} is not UTF-8;")).never_says("geheim");
     }
+}
+
+#[test]
+fn a_host_that_is_none_is_refused_before_a_look_up_and_not_shown() {
+    let mut hub = Hub::new();
+    for host in [
+        "postgres://hub:geheim@127.0.0.1/hub",
+        "hub:geheim@127.0.0.1",
+        "127.0.0.1:5432",
+        "geheim hub",
+        "geheim,127.0.0.1",
+        "-\u{e9}geheim",
+        "a..geheim",
+    ] {
+        let run = hub.program(&["--name", "A", "--code", "A"]).env("DB_HOST", host).run().fails();
+        run.says("ERROR DB_HOST is not a host name, an address or the path of a directory;")
+            .says("next: correct DB_HOST and run again")
+            .never_says("geheim")
+            .never_says("127.0.0.1");
+    }
+    hub.assert_untouched();
 }
 
 #[test]
@@ -90,10 +112,15 @@ fn a_host_that_is_a_path_is_a_socket_directory_and_needs_no_tls() {
 #[test]
 fn tls_that_is_required_of_a_server_without_it_fails() {
     let mut hub = Hub::new();
-    for mode in ["require", "verify-ca", "verify-full"] {
+    for mode in ["require", "verify-full"] {
         let run = hub.program(&["--name", "A", "--code", "A"]).env("PGSSLMODE", mode).run().fails();
-        run.says("server does not support TLS");
+        run.says("the server does not support TLS");
     }
+    let verify_ca = || hub.program(&["--name", "A", "--code", "A"]).env("PGSSLMODE", "verify-ca");
+    verify_ca().run().fails().says("PGSSLMODE is verify-ca, and PGSSLROOTCERT names no file");
+    // What stands in the file does not matter before there is TLS.
+    let run = verify_ca().env("PGSSLROOTCERT", "/no/such/file").run().fails();
+    run.says("the server does not support TLS");
     hub.assert_untouched();
     for mode in ["disable", "prefer", ""] {
         hub.program(&["--name", mode, "--code", "A"]).arg("--name").run().exits(2);
@@ -138,7 +165,10 @@ fn a_database_that_is_not_there_or_does_not_answer_fails_and_says_where_it_was_s
         .says("(SQLSTATE 3D000)");
     let run = program().env("DB_PORT", "1").run().fails();
     run.says("cannot connect to the hub at \"hub@127.0.0.1:1/").says("Connection refused");
-    program().env("DB_HOST", "no-such-host.invalid").run().fails().says("failed to lookup address");
+    let run = program().env("DB_HOST", "no-such-host.invalid").run().fails();
+    run.says("cannot connect to the hub at \"hub@no-such-host.invalid:")
+        .says("the look-up of the name no-such-host.invalid: ")
+        .says("next: check DB_HOST and the resolver (/etc/resolv.conf), and run again");
     program().env("DB_HOST", "/no/such/directory").run().fails().says("No such file or directory");
 }
 

@@ -74,8 +74,13 @@ fn directory_server() -> u16 {
     port
 }
 
+/// A hub that is reached over verified TLS.
+pub fn hub() -> Hub {
+    Hub::on(&TLS.cluster)
+}
+
 /// The program in production mode, with everything right.
-fn production(hub: &Hub, arguments: &[&str]) -> Program {
+pub fn production(hub: &Hub, arguments: &[&str]) -> Program {
     let program = hub.program(arguments).without("POSTGRES_PASSWORD").env("ENV", "production");
     program
         .env("DB_HOST", "localhost")
@@ -160,7 +165,10 @@ fn weak_modes_sockets_and_missing_settings_are_refused() {
         .env("HOME", "/nonexistent")
         .run()
         .fails();
-    run.says("cannot sign the login to the hub: no AWS credentials (environment: ");
+    // The secret key alone is none.
+    run.says("cannot sign the login to the hub: no AWS credentials (no variables, no profile and no container endpoint are set");
+    let run = production(&hub, &NEW).without("AWS_SECRET_ACCESS_KEY").run().fails();
+    run.says("no AWS credentials (AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY)");
     hub.assert_untouched();
 }
 
@@ -176,8 +184,7 @@ fn a_certificate_a_host_name_or_a_file_that_is_wrong_is_named_with_what_to_set()
     let run = wrong("PGSSLROOTCERT", &TLS.files.join("other.crt"));
     run.says("certificate verify failed").says("next: set PGSSLROOTCERT to a PEM file of the authorities that signed the hub's certificate (RDS: AWS's global-bundle.pem), or install the system's CA bundle");
     let run = wrong("DB_HOST", Path::new("127.0.0.1"));
-    run.says("certificate verify failed")
-        .says("mismatch")
+    run.says("certificate verify failed: IP address mismatch")
         .says("next: set DB_HOST to a name that the hub's certificate holds");
     let run = wrong("PGSSLROOTCERT", &TLS.files.join("none.crt"));
     run.says("none.crt\" cannot be used: No such file or directory")
@@ -195,9 +202,48 @@ fn a_certificate_a_host_name_or_a_file_that_is_wrong_is_named_with_what_to_set()
         .env("SSL_CERT_FILE", "/none")
         .env("SSL_CERT_DIR", "/none")
         .run();
-    run.fails().says("certificate verify failed").says("install the system's CA bundle");
+    run.fails()
+        .says("SSL_CERT_FILE \"/none\" cannot be used: No such file or directory")
+        .says("install the system's CA bundle");
     assert!(tokens(relay.port()).is_empty(), "a token was sent to a server that was not verified");
     hub.assert_untouched();
+}
+
+#[test]
+fn tls_that_cannot_begin_is_told_from_a_certificate_that_is_wrong() {
+    let mut hub = Hub::on(&TLS.cluster);
+    let config = TLS.files.join("openssl.cnf");
+    let provider =
+        "openssl_conf = a\n[a]\nproviders = b\n[b]\nc = d\n[d]\nmodule = /none.so\nactivate = 1\n";
+    fs::write(&config, provider).unwrap();
+    let run = production(&hub, &NEW).env("OPENSSL_CONF", &config).run().fails();
+    run.says("OpenSSL does not start: ")
+        .says("; OPENSSL_CONF is set")
+        .says("next: check TLS at the hub's database and OPENSSL_CONF, and run again");
+    // Where it is only preferred, it is gone without; both reasons are told.
+    let run = hub.program(&NEW).env("POSTGRES_USER", "nobody").run().fails();
+    run.says("no encryption (SQLSTATE 28000); with TLS: no pg_hba.conf entry");
+    // An endpoint of AWS that speaks no TLS.
+    let program = production(&hub, &NEW).arg("--out-ssm-parameter").arg("/kit");
+    let port = Hub::cluster().port();
+    let program = program.env("AWS_ENDPOINT_URL_SSM", format!("https://127.0.0.1:{port}"));
+    let run = program.env("AWS_CA_BUNDLE", TLS.files.join("ca.crt")).run().exits(1).prints("");
+    run.says("the TLS handshake failed: ").says("next: check the endpoint, and run again");
+    hub.assert_untouched();
+}
+
+#[test]
+fn a_certificate_that_is_out_of_date_is_named_as_such() {
+    let hub = Hub::on(&TLS.cluster);
+    let path = TLS.files.display();
+    let options = format!(
+        "-c fsync=off -c ssl=on -c ssl_cert_file={path}/expired.crt -c ssl_key_file={path}/pg.key"
+    );
+    let dir = std::env::temp_dir().join(format!("register-trust-{}-expired", std::process::id()));
+    let expired = Cluster::start(dir, &options);
+    let program = production(&hub, &NEW).env("DB_PORT", expired.port().to_string());
+    let run = program.run().fails().says("certificate verify failed: certificate has expired");
+    run.says("next: renew the certificate of the hub's database, or set the clock of this host");
 }
 
 #[test]
@@ -213,6 +259,12 @@ fn the_other_modes_have_libpqs_meanings() {
     };
     assert_eq!(run("verify-ca", "127.0.0.1", "ca.crt"), Some(0));
     assert_eq!(run("verify-ca", "localhost", "other.crt"), Some(1));
+    // With the system's authorities the certificate of any host would do.
+    let program = production(&hub, &["--name", "B", "--code", "B"]).env("PGSSLMODE", "verify-ca");
+    let refused = program.without("PGSSLROOTCERT").run().fails();
+    refused
+        .says("PGSSLMODE is verify-ca, and PGSSLROOTCERT names no file")
+        .says("next: correct PGSSLROOTCERT and run again");
     assert_eq!(run("require", "127.0.0.1", ""), Some(0));
     assert_eq!(run("require", "127.0.0.1", "ca.crt"), Some(0));
     assert_eq!(run("require", "127.0.0.1", "other.crt"), Some(1));
@@ -247,7 +299,7 @@ fn a_server_without_tls_gets_no_token_in_any_mode() {
         program
             .run()
             .fails()
-            .says("server does not support TLS")
+            .says("the server does not support TLS")
             .says("next: turn on TLS at the hub's database");
     }
     // The request for TLS, and nothing after it.
@@ -288,7 +340,8 @@ fn slot_names_that_cannot_be_read_from_ssm_are_logged_with_what_to_run_and_count
             .run()
             .fails()
             .says("no free FL kit slot: all are taken");
-        let run = run.says("WARN no slot names from the SSM parameter /flip/fl_kit_slot_names: ");
+        let run =
+            run.says("WARNING no slot names from the SSM parameter /flip/fl_kit_slot_names: ");
         run.says("add their slot names to the SSM parameter /flip/fl_kit_slot_names")
     };
     fails(Ssm::new())

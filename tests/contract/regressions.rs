@@ -36,13 +36,24 @@ fn an_endpoint_that_puts_the_kit_anywhere_into_its_answer_does_not_get_it_logged
         |kit| echo(200, kit, json!({ "Name": "/k", "Overwrite": true, "Value": kit })),
     ];
     let mut hub = Hub::new();
-    for echo in echoes {
+    let withheld = "AWS refused: its answer is withheld, for it quotes a secret";
+    let not_ssm = "the answer is not SSM's";
+    let said = [
+        "unreadable (HTTP 400, request unreadable)",
+        "withheld, for it",
+        not_ssm,
+        withheld,
+        withheld,
+        not_ssm,
+    ];
+    for (echo, said) in echoes.into_iter().zip(said) {
         let ssm = Ssm::new().always(Answer::Raw(echo)).verdicts(Answer::Refuse(400, "No", ""));
         let program = ssm.serve(hub.program(&TO_SSM)).arg("-v").env("FL_BACKEND", "short-1");
         let run = program.env("AES_KEY_BASE64", "c2VjcmV0LXNlY3JldC1zZWNyZXQ=").run().exits(1);
         for leak in ["trust_api", "short-1", "c2VjcmV0LX", "LXNlY3JldC"] {
             assert!(!run.stderr.contains(leak), "{leak}{}", run.dump());
         }
+        run.says(said);
         hub.assert_untouched();
     }
 }
@@ -108,7 +119,7 @@ fn a_verdict_that_overwrites_something_says_how_to_read_it() {
     ssm.serve(hub.program(&TO_SSM)).run().exits(0);
     let run = ssm.serve(hub.program(&TO_SSM)).env("DB_PORT", "1").run().exits(1).prints("/k\n");
     run.says(
-        "WARN /k was there and is overwritten by []; the earlier version can still be read as /k:1",
+        "WARNING /k was there and is overwritten; the earlier version can still be read as /k:1",
     );
 }
 
@@ -130,7 +141,7 @@ fn slot_names_that_are_not_utf8_count_as_none_and_only_when_they_are_needed() {
     hub.program(&NEW).env("FL_KIT_SLOT_NAMES", names).run().full_kit();
     let run =
         hub.program(&["--name", "B", "--code", "B"]).env("FL_KIT_SLOT_NAMES", names).run().fails();
-    run.says("WARN no slot names from FL_KIT_SLOT_NAMES: it is not UTF-8");
+    run.says("WARNING no slot names from FL_KIT_SLOT_NAMES: it is not UTF-8");
     assert_eq!(hub.count("trust"), 1);
 }
 

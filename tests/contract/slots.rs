@@ -89,7 +89,7 @@ fn names_that_cannot_be_read_or_used_are_logged_and_count_as_none() {
             "slot name \"b\\n_2\" in FL_KIT_SLOT_NAMES cannot be used",
         ),
         ("[]", "no free FL kit slot"),
-        ("", "WARN no slot names from FL_KIT_SLOT_NAMES: it is not set"),
+        ("", "WARNING no slot names from FL_KIT_SLOT_NAMES: it is not set"),
     ] {
         let run = hub.program(&NEW).env("FL_KIT_SLOT_NAMES", names).run().fails();
         run.says(said)
@@ -101,7 +101,7 @@ fn names_that_cannot_be_read_or_used_are_logged_and_count_as_none() {
     // The usable ones of a list are used.
     let run = hub.program(&NEW).env("FL_KIT_SLOT_NAMES", r#"["a_99999999999", "ok_1"]"#).run();
     assert_eq!(run.full_kit()[0]["fl_kit_slot"], "ok_1");
-    run.says("WARN slot name \"a_99999999999\"");
+    run.says("WARNING slot name \"a_99999999999\"");
 }
 
 #[test]

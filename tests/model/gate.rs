@@ -87,6 +87,10 @@ impl Gate {
         self.change(|state| state.admitted.push(server));
     }
 
+    pub fn has_come(&self, word: &'static str) -> bool {
+        self.shared.0.lock().unwrap().came.contains(&word)
+    }
+
     pub fn await_question(&self, word: &'static str) {
         self.await_that(word, |state| state.came.contains(&word));
     }

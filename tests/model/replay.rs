@@ -12,6 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,16 +24,18 @@ use super::gate::{COMMIT, Gate, Put, Puts, RECOVERY, ROW, STATUS};
 use super::rules::{Rule, Rules};
 use super::search::{Home, Search, Trace, follow};
 use super::stdout::{self, Line, Scope, Stdout};
+use crate::support::hub::{Cluster, Standby};
 use crate::support::{Hub, eventually};
 
 /// What the driver cannot do to a hub yet. A history with one of them is not replayed.
-const NOT_YET: [&str; 5] = [
-    "standby: is promoted",
-    "program: reaches the standby",
+const NOT_YET: [&str; 3] = [
     "pooler: runs the statements outside the transaction",
     "pooler: asks a standby that lags for the row",
     "primary: crashes, and gives its number to another",
 ];
+
+/// The steps for which there must be a standby.
+const WITH_STANDBY: [&str; 2] = ["standby: is promoted", "program: reaches the standby"];
 
 /// What the model says of a run's end.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -100,42 +103,48 @@ impl End {
 fn the_binary_agrees_with_the_model_of_stdout() {
     let home = |rules| Stdout { rules, scope: Scope::One };
     let rules = [Rule::OUTCOME, Rule::PROGRAM, Rule::ACKNOWLEDGEMENT];
-    let histories = histories(home, &rules.concat());
-    replay_all("stdout", histories.iter().map(|(trace, state)| (trace, End::on_stdout(state))));
+    replay_all("stdout", &histories(home, &rules.concat(), End::on_stdout));
 }
 
 #[test]
 fn the_binary_agrees_with_the_model_of_ecs() {
     let home = |rules| Ecs { rules, alone: true };
-    let histories = histories(home, &[Rule::OUTCOME, Rule::ECS].concat());
-    replay_all("ECS", histories.iter().map(|(trace, state)| (trace, End::in_ecs(state))));
+    replay_all("ECS", &histories(home, &[Rule::OUTCOME, Rule::ECS].concat(), End::in_ecs));
 }
 
 /// One history for every pair of a step and a fault; and for every rule the one that would break
-/// a promise without it, as it goes on with the rule.
-fn histories<H: Home>(home: fn(Rules) -> H, rules: &[Rule]) -> Vec<(Trace, H::State)> {
+/// a promise without it, as it goes on with the rule. Those with a standby take servers of their
+/// own and seconds each: of them `REPLAY=all` plays the pairs, too.
+fn histories<H: Home>(
+    home: fn(Rules) -> H,
+    rules: &[Rule],
+    end: fn(&H::State) -> End,
+) -> Vec<(Trace, End)> {
     let whole = home(Rules::default());
     let mut histories = Search::run(&whole).pairs(&whole);
+    if std::env::var_os("REPLAY").is_none() {
+        histories.retain(|(trace, _)| !trace.iter().any(|step| WITH_STANDBY.contains(&step.what)));
+    }
     for rule in rules {
         if let Some(broken) = Search::run(&home(Rules::without(&[*rule]))).broken {
             histories.extend(follow(&whole, &broken.trace));
         }
     }
-    histories
+    histories.into_iter().map(|(trace, state)| (trace, end(&state))).collect()
 }
 
 /// Replays side by side; many of the runs only wait for their limits.
-fn replay_all<'a>(what: &str, histories: impl Iterator<Item = (&'a Trace, End)>) {
+fn replay_all(what: &str, histories: &[(Trace, End)]) {
     let mut left = BTreeSet::new();
     let mut chosen = BTreeSet::new();
     for (trace, end) in histories {
-        let missing = trace.iter().find(|step| NOT_YET.contains(&step.what));
-        match missing {
+        match trace.iter().find(|step| NOT_YET.contains(&step.what)) {
             Some(step) => drop(left.insert(step.what)),
             None => {
                 // What the driver does nothing for makes no history of its own.
                 let steps = trace.iter().map(|step| step.what);
-                chosen.insert((steps.filter(|step| does_something(step)).collect::<Vec<_>>(), end));
+                let steps = steps.filter(|step| does_something(step)).collect::<Vec<_>>();
+                chosen.insert((steps, end.clone()));
             }
         }
     }
@@ -171,6 +180,9 @@ struct Stage<'a> {
     steps: &'a [&'static str],
     end: &'a End,
     hub: Hub,
+    standby: Option<Standby>,
+    /// Where the primary is.
+    primary: SocketAddr,
     gate: Gate,
     puts: Puts,
     child: Child,
@@ -214,7 +226,20 @@ fn does_something(step: &str) -> bool {
 
 impl<'a> Stage<'a> {
     fn set(steps: &'a [&'static str], end: &'a End) -> Stage<'a> {
-        let mut hub = Hub::new();
+        let with_standby = steps.iter().any(|step| WITH_STANDBY.contains(step));
+        let mut hub = if with_standby {
+            static NEXT: AtomicU32 = AtomicU32::new(0);
+            let name = format!("replay-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+            Hub::on(Cluster::own(&name, &[]))
+        } else {
+            Hub::new()
+        };
+        let standby = with_standby.then(|| {
+            let standby = Standby::of(hub.cluster);
+            standby.catch_up(&mut hub);
+            standby.pause_replay();
+            standby
+        });
         if steps.contains(&"primary: refuses to commit") {
             hub.refuse_commits();
         }
@@ -226,7 +251,7 @@ impl<'a> Stage<'a> {
                  FOR EACH ROW EXECUTE FUNCTION alter_hash()",
             );
         }
-        let gate = Gate::to(address(&hub));
+        let gate = Gate::to(hub.cluster.address());
         let puts = Puts::new();
         let (stdout, theirs) = UnixStream::pair().unwrap();
         let (stdin, its) = UnixStream::pair().unwrap();
@@ -259,7 +284,9 @@ impl<'a> Stage<'a> {
         Stage {
             steps,
             end,
+            primary: hub.cluster.address(),
             hub,
+            standby,
             gate,
             puts,
             child,
@@ -332,7 +359,11 @@ impl<'a> Stage<'a> {
                 self.gate.notice();
                 eventually("the primary notices", || self.hub.delivering() == 0);
             }
-            "program: reaches the primary" => self.gate.admit(address(&self.hub)),
+            "program: reaches the primary" => self.gate.admit(self.primary),
+            "program: reaches the standby" => {
+                self.gate.admit(self.standby.as_ref().unwrap().address());
+            }
+            "standby: is promoted" => self.promote(),
             "program: asks whether it is in recovery" => self.gate.pass(RECOVERY),
             "program: asks for the status" => self.gate.pass(STATUS),
             "program: asks for the row" => self.gate.pass(ROW),
@@ -358,6 +389,28 @@ impl<'a> Stage<'a> {
             }
             _ => panic!("the driver does not know the step {step:?}"),
         }
+    }
+
+    /// The standby has all that the primary wrote, and takes its place.
+    fn promote(&mut self) {
+        if self.end.committed && self.gate.has_come(COMMIT) {
+            self.gate.pass(COMMIT);
+        }
+        let standby = self.standby.as_ref().unwrap();
+        let written: String = self.hub.value("SELECT pg_current_wal_flush_lsn()::text");
+        let received = format!("SELECT pg_last_wal_receive_lsn() >= '{written}'");
+        let mut session = standby.session(&self.hub);
+        eventually("the standby has received it", || {
+            session.query_one(&received, &[]).unwrap().get(0)
+        });
+        self.gate.cut();
+        assert!(self.hub.cluster.pg_ctl("stop -m immediate"), "the primary does not stop");
+        standby.promote();
+        eventually("the standby is the primary", || {
+            !session.query_one("SELECT pg_is_in_recovery()", &[]).unwrap().get::<_, bool>(0)
+        });
+        self.primary = standby.address();
+        self.hub.admin = session;
     }
 
     fn tell(&mut self, line: &str) {
@@ -400,7 +453,8 @@ impl<'a> Stage<'a> {
         // Nobody hears from this run any more.
         self.gate.close();
         hub.assert_no_session();
-        let lines: Vec<_> = self.lines.try_iter().collect();
+        let next = || self.lines.recv_timeout(Duration::from_secs(20)).ok();
+        let lines: Vec<_> = std::iter::from_fn(next).collect();
         let said = format!("{status}, lines {lines:?}\n{stderr}");
 
         assert_eq!(hub.count("trust"), i64::from(end.committed), "rows; {said}");
@@ -458,9 +512,4 @@ impl Drop for Stage<'_> {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn address(hub: &Hub) -> SocketAddr {
-    let env = &hub.cluster.env;
-    format!("{}:{}", env["DB_HOST"], env["DB_PORT"]).parse().unwrap()
 }

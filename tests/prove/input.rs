@@ -43,6 +43,10 @@ impl Judge {
         answer.strip_suffix('\n').expect("Python answers").to_owned()
     }
 
+    fn takes_id(id: &[u8]) -> bool {
+        !Judge::ask(&format!("id {}", hex(id))).is_empty()
+    }
+
     fn takes_parameter(name: &[u8]) -> bool {
         !Judge::ask(&format!("parameter {}", hex(name))).is_empty()
     }
@@ -85,12 +89,16 @@ enum Outcome {
     Usage,
     /// And whether the kit is to go into a parameter.
     Accepted(bool),
+    /// Whether a kit is valid.
+    Asked,
 }
 
 /// README's "Command line": every word is read into an option with or without a value; then the
 /// first of them that is wrong, or asks for help or the version, decides.
 fn predicted(words: &Words) -> Outcome {
-    let valued = |option: &str| ["name", "code", "region", "out-ssm-parameter"].contains(&option);
+    let valued = |option: &str| {
+        ["name", "code", "region", "out-ssm-parameter", "check-kit"].contains(&option)
+    };
     let mut pairs = Vec::new();
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
@@ -123,7 +131,7 @@ fn predicted(words: &Words) -> Outcome {
             "help" => return Outcome::Help,
             "version" => return Outcome::Version,
             "verbose" if value.is_none() => {}
-            "quiet" | "require-existing" if value.is_none() && !again => {}
+            "quiet" | "require-existing" | "await-ack" if value.is_none() && !again => {}
             option if valued(option) && !again => match value.map(str::from_utf8) {
                 Some(Ok(_)) => {}
                 _ => return Outcome::Usage,
@@ -137,7 +145,14 @@ fn predicted(words: &Words) -> Outcome {
     if name.chars().all(char::is_whitespace) || !parameter.is_none_or(Judge::takes_parameter) {
         return Outcome::Usage;
     }
-    Outcome::Accepted(parameter.is_some())
+    let has = |wanted| pairs.iter().any(|(option, _)| option == wanted);
+    let registers = ["code", "region", "require-existing", "await-ack", "out-ssm-parameter"];
+    match given("check-kit") {
+        Some(id) if registers.into_iter().any(has) || !Judge::takes_id(id) => Outcome::Usage,
+        Some(_) => Outcome::Asked,
+        None if has("await-ack") && parameter.is_some() => Outcome::Usage,
+        None => Outcome::Accepted(parameter.is_some()),
+    }
 }
 
 /// A good command line, for the most part with something wrong or odd done to it.
@@ -145,7 +160,9 @@ fn command_line(random: &mut Random) -> Words {
     const ODD: &str = "|-|--|---|-vvq|-qq|-hV|-Vh|-vx|-v=1|-q\n|--=|--nam|--NAME|--name|--name=|\
         --name=x|--code|--region|--help|--help=1|-h|-V|--version|--quiet|--quiet=|--verbose=2|\
         --require-existing|--require-existing=no|stray|--out-ssm-parameter|-\u{e9}|\u{3000}|\
-        --out-ssm-parameter=|--out-ssm-parameter=/a//b";
+        --out-ssm-parameter=|--out-ssm-parameter=/a//b|--await-ack|--await-ack=1|--check-kit|\
+        --check-kit=|--check-kit=6D0d9d8e-3f6e-4b4e-9d6a-0d5c8b9a7f10|\
+        --check-kit=6d0d9d8e3f6e4b4e-9d6a-0d5c8b9a7f1|--check-kit=6d0d9d8e-3f6e-4b4e-9d6a-0d5c8b9a7f1g";
     let mut words = Words::new();
     let options = [
         ("--name", format!("St {}", random.text(9))),
@@ -192,6 +209,7 @@ fn does(words: &Words, expected: Outcome) -> Result<(), String> {
         (Some(0), out) if out.starts_with("register-trust ") => Outcome::Version,
         (Some(2), "") if run.stderr.contains("; nothing was done\nusage: ") => Outcome::Usage,
         (Some(1), "[]\n") if run.stderr.contains("cannot connect") => Outcome::Accepted(false),
+        (Some(1), "unknown\n") if run.stderr.contains("cannot connect") => Outcome::Asked,
         (Some(1), "") if run.stderr.contains("AWS_REGION is not") => Outcome::Accepted(true),
         _ => return Err(format!("neither this nor that{}", run.dump())),
     };
@@ -253,7 +271,10 @@ const OPTIONS: &str = "-v -q --code=A --require-existing --out-ssm-parameter=/ki
 const VALUES: &[(&str, &str)] = &[
     ("ENV", "development|production|production|Production|prod|production "),
     ("DB_PORT", "5432|1|0|65535|65536|-1|+80|00080| 80|80 |1e3|\u{663}|0x50"),
-    ("DB_HOST", "127.0.0.77|/nowhere|/no where/\u{1f3e5}|/|./x.."),
+    (
+        "DB_HOST",
+        "127.0.0.77|::1|/nowhere|/no where/\u{1f3e5}|/|./x..|postgres://h|a:1|a b|a,b|[::1]|\u{e9}",
+    ),
     ("PGSSLMODE", "disable|allow|prefer|require|verify-ca|verify-full|Require|verify_ca"),
     ("PGSSLROOTCERT", "system|/nowhere/ca.crt|/dev/null|System"),
     ("LOG_LEVEL", "debug|Info|WARNING|eRRor|critical|WARN|TRACE|info |20|\u{131}nfo"),
@@ -262,6 +283,11 @@ const VALUES: &[(&str, &str)] = &[
         "AWS_ENDPOINT_URL",
         "SSM|SSM|SSM|SSM/|ftp://x|http://|https:///|http://a/b|http://u@h|x|http://[|http://:80|http://a:99999|http://a%zz|http://é|http://a:b:c",
     ),
+    ("AWS_DEFAULT_REGION", "eu-west-1|eu west"),
+    ("AWS_USE_FIPS_ENDPOINT", "false|False|true|yes"),
+    ("AWS_USE_DUALSTACK_ENDPOINT", "false|False|true|yes"),
+    // Not "true": then AWS itself would be called.
+    ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "false|False|yes"),
     ("AWS_ENDPOINT_URL_SSM", "SSM|SSM|SSM|SSM/|ftp://x|http://|https:///|http://a?b|http://u#h"),
     ("FL_KIT_SLOT_NAMES", "[\"Trust_1\"]|[|null"),
     ("POSTGRES_USER", "hub|a b&c=d/%?#|\u{1f3e5}'\"\\"),
@@ -309,7 +335,16 @@ fn invalid(words: &[Vec<u8>]) -> Vec<&'static str> {
     let uses_aws = production || has("--out-ssm-parameter=/kit");
 
     let text = |value: &str| value != "\0";
-    let host = |host: &str| text(host) && !(production && host.starts_with('/'));
+    let host = |host: &str| {
+        let labels = host.trim_end_matches('.').split('.');
+        let label = |it: &str| {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+            !it.is_empty() && it.len() < 64 && it.bytes().all(plain)
+        };
+        let named = host.len() <= 253 && labels.into_iter().all(label);
+        let path = host.starts_with('/') && !production;
+        text(host) && (path || host.parse::<std::net::IpAddr>().is_ok() || named)
+    };
     let port = |port: &str| {
         let digits = port.strip_prefix('+').unwrap_or(port);
         digits.bytes().all(|byte| byte.is_ascii_digit())
@@ -332,15 +367,25 @@ fn invalid(words: &[Vec<u8>]) -> Vec<&'static str> {
     let required = |key, rule: &dyn Fn(&str) -> bool| (key, get(key).is_some_and(rule));
     let not = |unless: bool, rule: (&'static str, bool)| (rule.0, unless || rule.1);
     let own_url = get("AWS_ENDPOINT_URL_SSM").is_some();
+    let flag = |text: &str| is_in(&text.to_lowercase(), "true false");
+    // There is always an endpoint of the test's own.
+    let off = |text: &str| text.to_lowercase() == "false";
+    let verify_ca = mode == Some("verify-ca");
     let mut rules = vec![
         ("ENV", is_in(env, "development production")),
         optional("DB_PORT", &port),
         optional("DB_HOST", &host),
         optional("PGSSLMODE", &tls),
         ("PGSSLROOTCERT", get("PGSSLROOTCERT") != Some("system") || full),
+        ("PGSSLMODE", !verify_ca || get("PGSSLROOTCERT").is_some()),
         optional("PGSSLROOTCERT", &text),
         not(has("-v") || has("-q"), optional("LOG_LEVEL", &level)),
-        not(!uses_aws, required("AWS_REGION", &region)),
+        not(!uses_aws, optional("AWS_REGION", &region)),
+        not(!uses_aws || get("AWS_REGION").is_some(), optional("AWS_DEFAULT_REGION", &region)),
+        ("AWS_REGION", !uses_aws || get("AWS_REGION").or(get("AWS_DEFAULT_REGION")).is_some()),
+        not(!uses_aws, optional("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", &flag)),
+        not(!uses_aws, optional("AWS_USE_FIPS_ENDPOINT", &off)),
+        not(!uses_aws, optional("AWS_USE_DUALSTACK_ENDPOINT", &off)),
         not(!uses_aws, optional("AWS_ENDPOINT_URL_SSM", &url)),
         not(!uses_aws || own_url, optional("AWS_ENDPOINT_URL", &url)),
         required("POSTGRES_USER", &text),
@@ -371,7 +416,7 @@ fn fails(base: &[&str], words: &Words) -> Result<(), String> {
         false => "[]\n",
     };
     agree((run.status.code(), run.stdout.as_str()), (Some(1), verdict), &run)?;
-    const LEVELS: [&str; 4] = ["ERROR", "WARN", "INFO", "DEBUG"];
+    const LEVELS: [&str; 4] = ["ERROR", "WARNING", "INFO", "DEBUG"];
     let plain = |line: &str| {
         LEVELS.contains(&line.split(' ').next().unwrap()) && !line.contains(char::is_control)
     };
@@ -446,7 +491,7 @@ fn slot_names_get_the_numbers_that_postgresql_itself_makes_of_them() {
             ));
             assert_eq!(differ, None, "only in {left}, {of}");
         }
-        let said = run.stderr.lines().filter(|line| line.starts_with("WARN slot name ")).count();
+        let said = run.stderr.lines().filter(|line| line.starts_with("WARNING slot name ")).count();
         assert_eq!(said, all - usable, "left out, {of}{}", run.dump());
         hub.assert_registered(&kit);
         let lower = "usable JOIN fl_kit_slot AS claimed ON assigned_at IS NOT NULL AND

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes two authorities, ca.crt and other.crt, and server.crt by the first of them for these names;
-# pg.key is its key as PostgreSQL's user may read it.
+# Makes two authorities, ca.crt and other.crt, and by the first of them for these names server.crt, and
+# expired.crt, whose time is over; pg.key is their key as PostgreSQL's user may read it.
 #
 #   certificates.sh DIR NAMES
 set -e
@@ -11,5 +11,6 @@ done
 openssl req -newkey rsa:2048 -nodes -subj /CN=hub -keyout server.key -out server.csr
 printf 'subjectAltName=%s' "$2" >extensions
 openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile extensions -out server.crt
+openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days -1 -extfile extensions -out expired.crt
 cp server.key pg.key; chmod 600 server.key pg.key; chmod 755 .
 if [ "$(id -u)" = 0 ]; then chown "$(id -un postgres 2>/dev/null || echo nobody)" pg.key; fi

@@ -31,7 +31,7 @@ fn sweeper(dir: &Path) -> Child {
     sweeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// Where PostgreSQL's programs are.
+/// Where PostgreSQL's programs are; `make test PG=DIR` says which.
 pub fn postgres_bin() -> PathBuf {
     let bin = Command::new(root().join("deploy/dev/need.sh")).arg("postgres").output().unwrap();
     PathBuf::from(String::from_utf8(bin.stdout).unwrap().trim())
@@ -170,7 +170,7 @@ impl Standby {
         let copy = [text(&pg_basebackup), "-d", &login, "-D", text(&data)];
         let how = ["-R", "-X", "stream", "-c", "fast", "--no-sync"];
         assert!(primary.as_server(&[&copy[..], &how].concat()), "the primary cannot be copied");
-        env.insert("DB_HOST".to_owned(), format!("127.0.0.{number}"));
+        env.insert("DB_HOST".to_owned(), format!("127.0.1.{number}"));
         let cluster = Cluster { dir, env, options: primary.options.clone() };
         assert!(cluster.pg_ctl("start"), "the standby does not start");
         Standby { cluster, sweeper }
@@ -240,7 +240,13 @@ pub struct Pooler {
 }
 
 impl Pooler {
+    /// One that serves all its clients on one connection.
     pub fn before(cluster: &Cluster, pool: Pool) -> Pooler {
+        Pooler::of(cluster, pool, 1)
+    }
+
+    /// One that has so many connections to the server.
+    pub fn of(cluster: &Cluster, pool: Pool, connections: usize) -> Pooler {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let [host, server, user, password] =
             ["DB_HOST", "DB_PORT", "POSTGRES_USER", "POSTGRES_PASSWORD"]
@@ -256,7 +262,7 @@ impl Pooler {
         let settings = format!(
             "[databases]\n* = host={host} port={server}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
              listen_port = {port}\nunix_socket_dir =\npool_mode = {mode}\nauth_file = {}\n\
-             auth_type = scram-sha-256\ndefault_pool_size = 1\n",
+             auth_type = scram-sha-256\ndefault_pool_size = {connections}\n",
             text(&users)
         );
         let file = dir.join("settings.ini");
@@ -271,6 +277,15 @@ impl Pooler {
 
     pub fn serve(&self, program: Program) -> Program {
         program.env("DB_PORT", self.port.to_string())
+    }
+
+    /// A session on the hub's database through the pooler.
+    pub fn session(&self, hub: &Hub) -> Client {
+        let env = &hub.cluster.env;
+        let mut config = Config::new();
+        config.host(&env["DB_HOST"]).port(self.port).user(&env["POSTGRES_USER"]);
+        config.password(&env["POSTGRES_PASSWORD"]).dbname(&hub.database);
+        config.connect(NoTls).unwrap()
     }
 }
 
@@ -347,7 +362,7 @@ impl Hub {
     /// Runs a script as an operator would, with these further arguments.
     pub fn psql(&self, script: &str, arguments: &[&str]) -> (bool, String) {
         let env = &self.cluster.env;
-        let output = Command::new("psql")
+        let output = Command::new(postgres_bin().join("psql"))
             .args(["-X", "-q", "-h", &env["DB_HOST"], "-p", &env["DB_PORT"]])
             .args(["-U", &env["POSTGRES_USER"], "-d", &self.database, "-f"])
             .arg(root().join(script))
