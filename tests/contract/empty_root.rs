@@ -62,6 +62,8 @@ impl World {
             .args(arguments)
             .env("HUB", root().join("deploy/dev/hub.sh"))
             .env("DIR", &self.dir)
+            .env("ADDRESS", &self.address)
+            .env("OWN_NETWORK", if self.own_network { "yes" } else { "" })
             .env("WORLD", root().join("tests/contract/empty_root.py"))
             .env("PYTHON", crate::support::python())
             .env("HUB_OPTIONS", options)

@@ -1,9 +1,12 @@
 //! The contract, rule by rule.
 
 mod acknowledgement;
+mod auditing;
+mod aws_settings;
 mod check_kit;
 mod command_line;
 mod commit;
+mod core_dumps;
 mod delivery_ssm;
 mod delivery_stdout;
 mod documents;
@@ -20,13 +23,19 @@ mod frozen;
 mod hand_over;
 mod hostile_aws;
 mod hostile_hub;
+mod kept_rows;
 mod limits;
 mod makefile;
+mod names;
 mod poolers;
 mod primary;
+mod privileges;
 mod production;
+mod recipes;
 mod registration;
 mod regressions;
 mod secrets;
 mod signals;
 mod slots;
+mod tls;
+mod unread;
