@@ -4,19 +4,28 @@
 # command line, the environment, or .env.development, .env.production (PROD=true) and .env.<stage>
 # (PROD=<stage>). Neither make nor a shell ever evaluates it.
 
-SHELL := /bin/bash
+SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+.SUFFIXES:
 
 PROGRAM := target/release/register-trust
 HUB_DIR ?= .hub
-# What a person sets reaches the recipes through the environment, just as it was written: no recipe
-# holds its text, where a newline or a quote would become a command, and make, which expands what it
+PREFIX ?= /usr/local
+# What a person sets reaches the recipes through the environment, as it was written: no recipe holds
+# its text, where a newline or a quote in it would become a command, and make, which expands what it
 # exports, here and in a make below, has nothing left to expand.
-$(foreach variable,HUB_DIR KITS KIT_SINK PROD HUB $(filter TRUST_%,$(.VARIABLES)),$(eval override export $(variable) := $$(value $(variable))))
+$(foreach variable,HUB_DIR KITS KIT_SINK PROD HUB PG PREFIX DESTDIR $(filter TRUST_%,$(.VARIABLES)),$(eval override export $(variable) := $$(value $(variable))))
 MAKEOVERRIDES =
+# Nothing of a person's own shell changes what a recipe does.
+unexport BASH_ENV CDPATH GREP_OPTIONS POSIXLY_CORRECT
+ifneq ($(shell test -d "$${TMPDIR:-/tmp}" && echo yes),yes)
+unexport TMPDIR
+endif
 
-.PHONY: help register-trusts build static install uninstall sbom audit image test-image test-reproducible lint test bless prove bench hub-start hub-stop clean
+.PHONY: help register-trusts build static install uninstall sbom audit image test-image test-reproducible test-fresh lint test bless prove bench hub-start hub-stop clean FORCE
+# For the targets with a number, which cannot be phony: a file of that name changes nothing.
+FORCE: ;
 
 help: ## list the targets
 	@echo 'register-trust-<n>   register trust <n>, its kit goes to KITS/trust-<n>.json (KITS=kits)'
@@ -27,16 +36,20 @@ help: ## list the targets
 # The program of this machine is needed only where it runs here.
 LOCAL = $(if $(PROD)$(HUB),,$(PROGRAM))
 
+# For a program that must be built first: what else is needed, and the steps to tell.
+register-trust-% sync-trust-kit-% check-kit-% register-trusts: NEED = $(if $(DB_HOST),,postgres)
+register-trust-% sync-trust-kit-% check-kit-% register-trusts: export STEPS = 3
+
 # The scripts refuse what is no number.
 number = '$(subst ','\'',$*)'
 
-register-trust-%: $(LOCAL)
+register-trust-%: FORCE $(LOCAL)
 	@deploy/register.sh $(number)
 
-sync-trust-kit-%: $(LOCAL)
+sync-trust-kit-%: FORCE $(LOCAL)
 	@deploy/register.sh $(number) --require-existing
 
-check-kit-%: $(LOCAL)
+check-kit-%: FORCE $(LOCAL)
 	@deploy/register.sh $(number) --check-kits
 
 # By number, so that trust 1 gets the first slot. One failure stops no other.
@@ -47,32 +60,35 @@ register-trusts: $(LOCAL) ## register every trust that has a name; with -j side 
 # One build for everything: the static binary that cargo.sh makes is what is tested, measured and
 # shipped.
 HOST_TARGET = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
-CARGO = deploy/dev/cargo.sh
+CARGO = deploy/dev/live.sh - deploy/dev/cargo.sh
+# A long step says which one it is, and how long it takes on two cores the first time.
+step = echo '$(if $(STEPS),step $(1) of $(STEPS): )$(2)'
 
 build: $(PROGRAM) ## build the program: a static binary that needs nothing beside it
 static: build
 
 $(PROGRAM): Cargo.toml Cargo.lock deploy/dev/cargo.sh doc/help.txt $(wildcard src/* sql/*)
-	@deploy/dev/need.sh build
-	@echo 'cargo build --release --locked (static)'
+	@deploy/dev/need.sh build $(NEED) >/dev/null
+	@$(call step,$(or $(STEP),2),cargo build --release --locked: the static program (about 4 minutes))
 	@$(CARGO) build --release --locked
-	@install -D target/$(HOST_TARGET)/release/register-trust $@
+	@mkdir -p $(@D) && cp target/$(HOST_TARGET)/release/register-trust $@.new && mv $@.new $@
 
-PREFIX ?= /usr/local
-SHARE = $(DESTDIR)$(PREFIX)/share
-INSTALLED = $(DESTDIR)$(PREFIX)/bin/register-trust $(SHARE)/man/man1/register-trust.1 \
-    $(SHARE)/bash-completion/completions/register-trust $(SHARE)/zsh/site-functions/_register-trust \
-    $(SHARE)/fish/vendor_completions.d/register-trust.fish
+SHARE = "$$DESTDIR$$PREFIX"/share
+# A distribution's fish looks into /usr/local only where XDG_DATA_DIRS names it, but always here.
+FISH_OF_LOCAL = $(if $(filter /usr/local,$(PREFIX)),"$$DESTDIR"/etc/fish/completions/register-trust.fish)
 
 install: $(PROGRAM) ## the program, its manual page and completions: PREFIX=/usr/local, DESTDIR
-	install -D -m 755 $(PROGRAM) '$(word 1,$(INSTALLED))'
-	install -D -m 644 doc/register-trust.1 '$(word 2,$(INSTALLED))'
-	install -D -m 644 doc/completions/register-trust.bash '$(word 3,$(INSTALLED))'
-	install -D -m 644 doc/completions/_register-trust '$(word 4,$(INSTALLED))'
-	install -D -m 644 doc/completions/register-trust.fish '$(word 5,$(INSTALLED))'
+	install -D -m 755 $(PROGRAM) "$$DESTDIR$$PREFIX"/bin/register-trust
+	install -D -m 644 doc/register-trust.1 $(SHARE)/man/man1/register-trust.1
+	install -D -m 644 doc/completions/register-trust.bash $(SHARE)/bash-completion/completions/register-trust
+	install -D -m 644 doc/completions/_register-trust $(SHARE)/zsh/site-functions/_register-trust
+	for file in $(SHARE)/fish/vendor_completions.d/register-trust.fish $(FISH_OF_LOCAL); do \
+	    install -D -m 644 doc/completions/register-trust.fish "$$file" || exit; done
 
 uninstall: ## remove them
-	rm -f $(foreach file,$(INSTALLED),'$(file)')
+	rm -f "$$DESTDIR$$PREFIX"/bin/register-trust $(SHARE)/man/man1/register-trust.1 \
+	    $(SHARE)/bash-completion/completions/register-trust $(SHARE)/zsh/site-functions/_register-trust \
+	    $(SHARE)/fish/vendor_completions.d/register-trust.fish $(FISH_OF_LOCAL)
 
 IMAGE ?= register-trust
 BUILD_IMAGE ?= docker.io/library/rust:1-bookworm
@@ -88,53 +104,58 @@ test-image: ## run the image as a one-off, and by compose in a hub's container
 test-reproducible: ## two static builds from two folders give the same bytes
 	@deploy/dev/test-reproducible.sh
 
+test-fresh: ## both commands, each twice, in a bare root of Debian's, as root and as an ordinary user
+	@deploy/dev/test-fresh.sh
+
 # Tools of the project's own, built from their sources once.
 target/tools/bin/cargo-%:
-	cargo install --quiet --locked --root target/tools cargo-$*
+	@deploy/dev/need.sh build
+	@echo 'cargo install cargo-$* (about 3 minutes)'
+	@deploy/dev/live.sh - cargo install --locked --root target/tools cargo-$*
 
 sbom: target/tools/bin/cargo-cyclonedx ## what the binary is made of, as CycloneDX: target/sbom.json
-	@deploy/dev/need.sh build
+	@deploy/dev/need.sh build tests
 	$< cyclonedx --format json --spec-version 1.5 --override-filename sbom
 	@deploy/dev/sbom.sh sbom.json target/sbom.json
 
 audit: target/tools/bin/cargo-deny ## licences, sources and duplicates, as deny.toml says; advisories need the network
 	$< --all-features --locked check $(or $(CHECKS),licenses sources bans advisories)
 
+test: export STEPS = 5
+test: STEP = 3
+lint test: NEED = postgres tests
+
 lint: ## formatting and lints
-	@deploy/dev/need.sh build
+	@deploy/dev/need.sh build $(NEED) >/dev/null
 	cargo fmt --check
-	@echo 'cargo clippy'
-	@$(CARGO) clippy --release --locked --all-targets -- -D warnings
-	@deploy/dev/need.sh python target/python
+	@$(call step,4,cargo clippy (about 2 minutes))
+	@$(CARGO) clippy --locked --all-targets -- -D warnings
 	shellcheck -x deploy/*.sh deploy/dev/*.sh tests/*/*.sh .ci/run
 
-test: lint build ## everything, against a real PostgreSQL
-	@deploy/dev/need.sh postgres >/dev/null
-	@echo 'cargo test'
-	@RUST_TEST_THREADS=8 $(CARGO) test --release --locked
+test: build lint ## everything, against a real PostgreSQL; PG=DIR: against that of DIR, /usr/lib/postgresql/17/bin
+	@deploy/dev/need.sh build $(NEED) >/dev/null
+	@$(call step,5,cargo test (about 15 minutes))
+	@deploy/dev/test.sh
 
 bless: build ## write tests/frozen anew: read the diff as an operator would
-	@deploy/dev/need.sh postgres >/dev/null
-	@BLESS=1 $(CARGO) test --release --locked --test all contract::frozen
+	@deploy/dev/need.sh build postgres >/dev/null
+	@BLESS=1 $(CARGO) test --locked --test all contract::frozen
 
 prove: ## the storms alone, at any size: make prove KILLS=5000 RUNS=200 CASES=50000
-	@deploy/dev/need.sh build
-	@deploy/dev/need.sh postgres >/dev/null
-	@deploy/dev/need.sh python target/python
-	@$(CARGO) test --release --locked --test all prove:: -- \
+	@deploy/dev/need.sh build postgres tests >/dev/null
+	@$(CARGO) test --locked --test all prove:: -- \
 	    --nocapture --test-threads=4 --skip doubt::
 
 bench: ## measure; the table is in the README
-	@deploy/dev/need.sh build
-	@deploy/dev/need.sh postgres >/dev/null
+	@deploy/dev/need.sh build postgres >/dev/null
 	@$(CARGO) bench --quiet --locked --bench table
 
 hub-start: ## start the embedded development hub
-	@deploy/dev/hub.sh start $(HUB_DIR)
+	@deploy/dev/hub.sh start "$$HUB_DIR"
 
 hub-stop: ## stop it
-	@deploy/dev/hub.sh stop $(HUB_DIR)
+	@deploy/dev/hub.sh stop "$$HUB_DIR"
 
 clean: ## remove what was built and the development hub; kits stay
-	@deploy/dev/hub.sh remove $(HUB_DIR)
+	@deploy/dev/hub.sh remove "$$HUB_DIR"
 	@rm -rf target

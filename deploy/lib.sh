@@ -11,6 +11,13 @@
 # A kit's way: new_file before the program runs, store_line before the acknowledgement, finish
 # after the receipt. Only one run of a number is on its way: lock_number.
 
+# A person's own shell must not change what these scripts read, print or start. A file that is opened
+# while 0, 1 or 2 is closed would become one of them.
+unset CDPATH BASH_ENV GREP_OPTIONS POSIXLY_CORRECT
+{ : >&2; } || exec 2>/dev/null
+{ : <&0; } 2>/dev/null || exec </dev/null
+{ : >&1; } 2>/dev/null || exec >/dev/null
+
 # A dead terminal stops nothing.
 say() { printf '%s\n' "$*" >&2 2>/dev/null || :; }
 fail() { say "ERROR $*"; exit 1; }
@@ -46,7 +53,7 @@ trust_lines() {
     local variable='TRUST_[0-9]+_(NAME|CODE|REGION)'
     local looks="^[[:space:]]*(export[[:space:]]+)?($variable)([^A-Za-z0-9_].*)?\$"
     local assigns='^[[:space:]]*=(.*)$' opens="^[[:space:]]*[\"']"
-    local quoted="^[[:space:]]*(\"([^\"\\]*)\"|'([^']*)')[[:space:]]*(#.*)?\$"
+    local quoted="^[[:space:]]*(\"([^\"\\]*)\"|'([^'\\]*)')[[:space:]]*(#.*)?\$"
     file=$(env_file) || return
     [ -e "$file" ] || return 0
     [ -r "$file" ] || fail "$file cannot be read"
@@ -61,7 +68,7 @@ trust_lines() {
         if [[ $value =~ $quoted ]]; then
             value=${BASH_REMATCH[2]}${BASH_REMATCH[3]}
         elif [[ $value =~ $opens ]]; then
-            fail "$file, line $count: the quotes of $variable cannot be read; inside \"...\" there can be no \" and no \\, inside '...' no '"
+            fail "$file, line $count: the quotes of $variable cannot be read; a quoted value holds neither a backslash nor the quotes around it"
         else
             value=${value%%[[:space:]]#*}
             value=${value#"${value%%[![:space:]]*}"}

@@ -174,7 +174,7 @@ fn parsed(source: &str, answer: &Secret) -> Result<Credentials, AwsError> {
         (Some(key_id), Some(secret_key)) => {
             Ok(Credentials { key_id, secret_key, token: field("Token").map(Secret::new) })
         }
-        _ => Err(none(&format!("{source} answers what are no credentials"))),
+        _ => Err(none(&format!("{source} gave an answer without credentials"))),
     }
 }
 

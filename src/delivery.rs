@@ -86,7 +86,7 @@ impl Delivery {
         let (line, place, next) = match name {
             Some(name) => (name, name, "read the kit there, then delete the parameter"),
             None if self.acknowledged => {
-                (trust_id, "its reader's hands", "keep it; a new run brings no credentials")
+                (trust_id, "its reader's hands", "keep that kit: another run brings no credentials")
             }
             None => return Ok(()),
         };
@@ -173,7 +173,7 @@ impl ParameterName {
             (!starts("aws") && !starts("ssm"), "starts with 'aws' or 'ssm', which AWS reserves"),
         ];
         match rules.iter().find(|(kept, _)| !kept) {
-            Some((_, broken)) => Err(format!("--out-ssm-parameter {name:?} {broken}")),
+            Some((_, broken)) => Err(format!("--out-ssm-parameter {broken}: {name:?}")),
             None => Ok(ParameterName(name)),
         }
     }

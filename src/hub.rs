@@ -165,7 +165,7 @@ fn described(error: &Error, config: &Config) -> Failure {
     let password = password.filter(|it| config.get_user().map(str::as_bytes) != Some(it));
     match password {
         Some(it) if failure.what.as_bytes().windows(it.len()).any(|part| part == it) => Failure {
-            what: "the words are withheld, for they repeat the password".into(),
+            what: "the message is withheld, for it repeats the password".into(),
             ..failure
         },
         _ => failure,
@@ -179,7 +179,12 @@ fn in_words(error: &Error) -> Failure {
         let code = code.unwrap_or("unreadable");
         // No UUID or number has so many digits in a row, but a key's hash, or half of it.
         let message = words(server.message(), 16);
-        return Failure::new(format!("{message} (SQLSTATE {code})"), advice(code));
+        // A standby refuses to write in one of two ways.
+        let code_of_advice = match code {
+            "0A000" if message.contains("recovery") => "25006",
+            code => code,
+        };
+        return Failure::new(format!("{message} (SQLSTATE {code})"), advice(code_of_advice));
     }
     if let Some(error) = tls_error(error) {
         return Failure::new(words(&error.to_string(), 64), tls_advice(error));
@@ -201,7 +206,7 @@ fn lost(cause: &str) -> Failure {
     let next = match cause {
         _ if cause.contains("password missing") => "set POSTGRES_PASSWORD, and run again",
         _ if cause.contains("SCRAM iteration count") => {
-            "set scram_iterations of the hub's role to 100000 or less, and its password anew"
+            "on the hub set scram_iterations to 100000 or less, then set the role's password again"
         }
         _ => "check that the hub's database is up, DB_HOST, DB_PORT and PGSSLMODE, and run again",
     };

@@ -6,7 +6,7 @@
 # proc-macros of the build become static too and do not load; and cargo has a name for "this
 # machine's target" only since 1.91, later than the oldest version that Cargo.toml promises.
 set -eu
-cargo_home=${CARGO_HOME:-$HOME/.cargo}
+cargo_home=${CARGO_HOME:-${HOME:-$(getent passwd "$(id -u)" | cut -d : -f 6)}/.cargo}
 # The system's OpenSSL, linked in.
 export OPENSSL_STATIC=1
 CARGO_BUILD_TARGET=$(rustc -vV | sed -n 's/^host: //p')
@@ -17,4 +17,19 @@ export CARGO_BUILD_TARGET
 CARGO_ENCODED_RUSTFLAGS=$(printf '%s\037%s\037%s' -Ctarget-feature=+crt-static \
     '--cfg=getrandom_backend="linux_getrandom"' "--remap-path-prefix=$cargo_home=/cargo")
 export CARGO_ENCODED_RUSTFLAGS
+# One folder whatever a person has configured, for the Makefile takes the program from it; and the
+# jobs of a make that does not share its tokens are of no use.
+unset MAKEFLAGS MFLAGS
+export CARGO_TARGET_DIR=target
+if [ -e target ] && [ ! -w target ]; then
+    echo "ERROR $PWD/target belongs to $(stat -c %U target): remove it as that user, or use a checkout of your own" >&2
+    exit 1
+fi
+# What root builds in somebody else's checkout is its owner's: the next build is not refused.
+if [ "$(id -u)" = 0 ] && [ "$(stat -c %u .)" != 0 ]; then
+    status=0
+    cargo "$@" || status=$?
+    [ ! -e target ] || chown -hR --reference=. target
+    exit "$status"
+fi
 exec cargo "$@"

@@ -129,7 +129,8 @@ fn a_reader_that_is_gone_registers_nothing() {
     let mut talk = Talk::of(hub.program(&NEW));
     talk.kit();
     // A client that was killed: neither descriptor leads anywhere any more.
-    drop((talk.stdin.take(), talk.stdout.take()));
+    drop(talk.stdout.take());
+    drop(talk.stdin.take());
     talk.end().is(1, "", "cannot leave [] as the verdict either");
     hub.assert_untouched();
 }

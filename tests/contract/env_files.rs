@@ -14,28 +14,28 @@ const LINES: &[(&str, &str, &str)] = &[
     ("TRUST_1_NAME=plain\t# a comment", "plain", "dotenv"),
     ("TRUST_1_NAME=one#two", "one#two", "dotenv"),
     ("TRUST_1_NAME=#two", "#two", "dotenv"),
-    ("TRUST_1_NAME= # a comment", "", "make"),
+    ("TRUST_1_NAME= # a comment", "", "make dotenv"),
     ("TRUST_1_NAME=\"in # quotes\"", "in # quotes", "dotenv"),
     ("TRUST_1_NAME='in # quotes'", "in # quotes", "dotenv"),
     ("TRUST_1_NAME='in \"quotes\"' # a comment", "in \"quotes\"", "dotenv"),
     ("TRUST_1_NAME=\"St O'Neil\"# a comment", "St O'Neil", "dotenv"),
-    ("TRUST_1_NAME='$HOME $(id) `id` \\'", "$HOME $(id) `id` \\", ""),
+    ("TRUST_1_NAME='$HOME $(id) `id`'", "$HOME $(id) `id`", "dotenv"),
     ("TRUST_1_NAME=$(touch pwned) `touch pwned` \\", "$(touch pwned) `touch pwned` \\", "dotenv"),
     ("TRUST_1_NAME=\"\"", "", "dotenv"),
     ("TRUST_1_NAME=", "", "make dotenv"),
     ("export TRUST_1_NAME=exported", "exported", "make dotenv"),
     ("  export \t TRUST_1_NAME \t=  spaced out \t ", "spaced out", "dotenv"),
     ("TRUST_1_NAME = spaced", "spaced", "make dotenv"),
-    ("TRUST_1_NAME=carriage return\r", "carriage return", "dotenv"),
+    ("TRUST_1_NAME=carriage return\r", "carriage return", "make dotenv"),
     ("TRUST_1_NAME=\"quoted, too\"\r", "quoted, too", "dotenv"),
     ("TRUST_1_NAME=first\nTRUST_1_NAME=last", "last", "make dotenv"),
     ("TRUST_1_NAME=kept\n#TRUST_1_NAME=commented out", "kept", "make dotenv"),
-    ("\u{feff}TRUST_1_NAME=behind a mark", "behind a mark", ""),
+    ("\u{feff}TRUST_1_NAME=behind a mark", "behind a mark", "make dotenv"),
     ("TRUST_1_NAMES=another\nTRUST_1_NAME=a=b", "a=b", "make dotenv"),
     (
         "TRUST_API_KEY_HEADER: x-key\nTRUST_1_NAME=\u{141}\u{f3}d\u{17a}",
         "\u{141}\u{f3}d\u{17a}",
-        "make",
+        "make dotenv",
     ),
 ];
 
@@ -84,6 +84,7 @@ fn a_line_that_cannot_be_read_is_named_with_its_file() {
         "TRUST_1_NAME=\"closed\" and more",
         "TRUST_1_NAME=\"escaped \\\" quote\"",
         "TRUST_1_NAME='it'\\''s'",
+        "TRUST_1_NAME='back\\\\slash'",
     ] {
         fs::write(place.dir.join(".env.lza-stag"), format!("# one\n\n{line}\nTRUST_1_CODE=X\n"))
             .unwrap();

@@ -36,13 +36,24 @@ fn an_endpoint_that_puts_the_kit_anywhere_into_its_answer_does_not_get_it_logged
         |kit| echo(200, kit, json!({ "Name": "/k", "Overwrite": true, "Value": kit })),
     ];
     let mut hub = Hub::new();
-    for echo in echoes {
+    let withheld = "AWS refused: its answer is withheld, for it quotes a secret";
+    let not_ssm = "the answer is not SSM's";
+    let said = [
+        "unreadable (HTTP 400, request unreadable)",
+        "withheld, for it",
+        not_ssm,
+        withheld,
+        withheld,
+        not_ssm,
+    ];
+    for (echo, said) in echoes.into_iter().zip(said) {
         let ssm = Ssm::new().always(Answer::Raw(echo)).verdicts(Answer::Refuse(400, "No", ""));
         let program = ssm.serve(hub.program(&TO_SSM)).arg("-v").env("FL_BACKEND", "short-1");
         let run = program.env("AES_KEY_BASE64", "c2VjcmV0LXNlY3JldC1zZWNyZXQ=").run().exits(1);
         for leak in ["trust_api", "short-1", "c2VjcmV0LX", "LXNlY3JldC"] {
             assert!(!run.stderr.contains(leak), "{leak}{}", run.dump());
         }
+        run.says(said);
         hub.assert_untouched();
     }
 }

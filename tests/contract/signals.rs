@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::not_run::not_run;
 use crate::support::relay::{Later, Strike, When};
 use crate::support::run::{PROGRAM, Running};
 use crate::support::{Answer, Hub, Relay, Ssm, eventually};
@@ -179,10 +180,9 @@ fn a_question_about_a_kit_is_interrupted_and_stays_unknown() {
 #[test]
 fn a_run_that_is_process_1_is_interrupted() {
     let mut hub = Hub::new();
-    if !Command::new("unshare").args(["--pid", "--fork", "true"]).status().unwrap().success() {
-        // Not skipped in silence: where namespaces are refused this is shown by the run above alone.
-        eprintln!("NOT RUN: this machine refuses PID namespaces");
-        return;
+    let namespace = Command::new("unshare").args(["--pid", "--fork", "true"]).output();
+    if !namespace.is_ok_and(|output| output.status.success()) {
+        return not_run("the program as process 1 is interrupted (needs a PID namespace)");
     }
     for name in SIGNALS {
         let ssm =
@@ -214,8 +214,7 @@ fn a_container_that_is_stopped_ends_its_run_in_order() {
     let mut hub = Hub::new();
     let docker = |arguments: &[&str]| Command::new("docker").args(arguments).output();
     if !docker(&["info"]).is_ok_and(|output| output.status.success()) {
-        eprintln!("NOT RUN: no container engine runs here");
-        return;
+        return not_run("a container is stopped (needs a container engine that runs)");
     }
     let name = format!("register-trust-{}-{}", std::process::id(), hub.database.replace('_', "-"));
     let import = "tar -C \"$(dirname \"$0\")\" -c \"$(basename \"$0\")\" | docker import - \"$1\"";

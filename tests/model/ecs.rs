@@ -8,7 +8,7 @@
 
 use super::hub::{Commit, Hub, Outcome};
 use super::rules::{Door, Rule, Rules};
-use super::search::{Home, Steps};
+use super::search::{Home, Promise, Steps};
 
 /// What a parameter holds. The number is the task that put it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -181,7 +181,7 @@ impl Home for Ecs {
         }
     }
 
-    fn promises(&self) -> Vec<(&'static str, fn(&State) -> bool)> {
+    fn promises(&self) -> Vec<Promise<State>> {
         promises![
             a_committed_trust_has_its_full_kit_in_a_place_that_was_named,
             nothing_registered_is_never_said_of_a_committed_trust,

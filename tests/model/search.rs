@@ -7,6 +7,12 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 /// Faults that one history may hold.
 pub const FAULTS: u8 = 3;
 
+/// A promise by its name, and whether it holds.
+pub type Promise<S> = (&'static str, fn(&S) -> bool);
+
+/// A state with the faults so far, the state before it, and the step between them.
+type Found<S> = (S, u8, Option<(usize, Step)>);
+
 /// A home of the program: what can happen in it, and what must never.
 pub trait Home {
     type State: Copy + Eq + Hash;
@@ -16,8 +22,7 @@ pub trait Home {
     /// Adds everything that can happen next.
     fn steps(&self, state: &Self::State, next: &mut Steps<Self::State>);
 
-    /// The promises, each with its name: a function that says whether it holds.
-    fn promises(&self) -> Vec<(&'static str, fn(&Self::State) -> bool)>;
+    fn promises(&self) -> Vec<Promise<Self::State>>;
 }
 
 /// Something that happens in a run: `who: what`.
@@ -101,8 +106,7 @@ impl Hasher for Quick {
 
 /// Everything that was found.
 pub struct Search<H: Home> {
-    /// Each state with the faults so far, the state before it, and the step between them.
-    found: Vec<(H::State, u8, Option<(usize, Step)>)>,
+    found: Vec<Found<H::State>>,
     pub broken: Option<Broken>,
 }
 

@@ -11,7 +11,7 @@ mod script;
 
 use super::hub::{Commit, Hub, Tx};
 use super::rules::{Rule, Rules};
-use super::search::{Home, Steps};
+use super::search::{Home, Promise, Steps};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Program {
@@ -295,7 +295,7 @@ impl Home for Stdout {
         }
     }
 
-    fn promises(&self) -> Vec<(&'static str, fn(&State) -> bool)> {
+    fn promises(&self) -> Vec<Promise<State>> {
         promises![
             a_committed_trust_has_its_full_kit_in_a_place_that_was_named,
             a_kit_opens_what_its_trust_committed,

@@ -31,7 +31,7 @@ fn sweeper(dir: &Path) -> Child {
     sweeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// Where PostgreSQL's programs are.
+/// Where PostgreSQL's programs are; `make test PG=DIR` says which.
 pub fn postgres_bin() -> PathBuf {
     let bin = Command::new(root().join("deploy/dev/need.sh")).arg("postgres").output().unwrap();
     PathBuf::from(String::from_utf8(bin.stdout).unwrap().trim())
@@ -170,7 +170,7 @@ impl Standby {
         let copy = [text(&pg_basebackup), "-d", &login, "-D", text(&data)];
         let how = ["-R", "-X", "stream", "-c", "fast", "--no-sync"];
         assert!(primary.as_server(&[&copy[..], &how].concat()), "the primary cannot be copied");
-        env.insert("DB_HOST".to_owned(), format!("127.0.0.{number}"));
+        env.insert("DB_HOST".to_owned(), format!("127.0.1.{number}"));
         let cluster = Cluster { dir, env, options: primary.options.clone() };
         assert!(cluster.pg_ctl("start"), "the standby does not start");
         Standby { cluster, sweeper }
@@ -362,7 +362,7 @@ impl Hub {
     /// Runs a script as an operator would, with these further arguments.
     pub fn psql(&self, script: &str, arguments: &[&str]) -> (bool, String) {
         let env = &self.cluster.env;
-        let output = Command::new("psql")
+        let output = Command::new(postgres_bin().join("psql"))
             .args(["-X", "-q", "-h", &env["DB_HOST"], "-p", &env["DB_PORT"]])
             .args(["-U", &env["POSTGRES_USER"], "-d", &self.database, "-f"])
             .arg(root().join(script))

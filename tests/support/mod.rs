@@ -1,6 +1,7 @@
 //! What the tests and the benchmark stand on.
 
 pub mod hub;
+pub mod not_run;
 pub mod relay;
 pub mod run;
 pub mod ssm;

@@ -119,7 +119,7 @@ struct Trips {
 
 /// A run's way to the hub, and to SSM. Dropping it closes every connection.
 pub struct Relay {
-    ports: Vec<(Talk, u16)>,
+    addresses: Vec<(Talk, SocketAddr)>,
     state: Arc<Mutex<State>>,
     connections: Arc<Mutex<u32>>,
     struck: Receiver<()>,
@@ -135,6 +135,15 @@ impl Relay {
     }
 
     pub fn to(cluster: &Cluster) -> Relay {
+        Relay::at("127.0.0.1:0", cluster)
+    }
+
+    /// Under the hub's own port, at another address: a name can lead to both.
+    pub fn beside(address: &str, cluster: &Cluster) -> Relay {
+        Relay::at(&format!("{address}:{}", cluster.port()), cluster)
+    }
+
+    fn at(address: &str, cluster: &Cluster) -> Relay {
         let (sender, struck) = mpsc::channel();
         let state = State {
             plan: VecDeque::new(),
@@ -150,17 +159,20 @@ impl Relay {
             trips: Trips::default(),
         };
         let state = Arc::new(Mutex::new(state));
-        Relay { ports: Vec::new(), state, connections: Arc::default(), struck }
-            .listen(Talk::Hub, cluster.address())
+        Relay { addresses: Vec::new(), state, connections: Arc::default(), struck }.listen(
+            address,
+            Talk::Hub,
+            cluster.address(),
+        )
     }
 
     pub fn and_to(self, ssm: &Ssm) -> Relay {
-        self.listen(Talk::Ssm, ssm.address())
+        self.listen("127.0.0.1:0", Talk::Ssm, ssm.address())
     }
 
-    fn listen(mut self, talk: Talk, to: SocketAddr) -> Relay {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        self.ports.push((talk, listener.local_addr().unwrap().port()));
+    fn listen(mut self, at: &str, talk: Talk, to: SocketAddr) -> Relay {
+        let listener = TcpListener::bind(at).unwrap();
+        self.addresses.push((talk, listener.local_addr().unwrap()));
         let (state, connections) = (self.state.clone(), self.connections.clone());
         thread::spawn(move || {
             for run in listener.incoming().flatten() {
@@ -202,13 +214,15 @@ impl Relay {
     }
 
     pub fn port(&self) -> u16 {
-        self.ports[0].1
+        self.addresses[0].1.port()
     }
 
     pub fn serve(&self, program: Program) -> Program {
-        self.ports.iter().fold(program, |program, (talk, port)| match talk {
-            Talk::Hub => program.env("DB_HOST", "127.0.0.1").env("DB_PORT", port.to_string()),
-            Talk::Ssm => program.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}")),
+        self.addresses.iter().fold(program, |program, (talk, at)| match talk {
+            Talk::Hub => {
+                program.env("DB_HOST", at.ip().to_string()).env("DB_PORT", at.port().to_string())
+            }
+            Talk::Ssm => program.env("AWS_ENDPOINT_URL", format!("http://{at}")),
         })
     }
 
@@ -286,8 +300,8 @@ impl Drop for Relay {
             line.turn(Gate::Shut);
         }
         // So that the listeners notice.
-        for (_, port) in &self.ports {
-            let _ = TcpStream::connect(("127.0.0.1", *port));
+        for (_, address) in &self.addresses {
+            let _ = TcpStream::connect(address);
         }
     }
 }

@@ -4,16 +4,31 @@ use std::ffi::OsString;
 use std::fmt::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_register-trust");
+use super::hub::Cluster;
+
+/// What `make build` made: the very file that is shipped.
+pub const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/release/register-trust");
+
+/// Fails if the sources are newer than the program.
+fn assert_built() {
+    let newest = |command: &str| {
+        let find = format!("find {command} -type f -printf '%T@\\n' | sort -n | tail -n 1");
+        let output = Command::new("sh").args(["-c", &find]).current_dir(super::root()).output();
+        String::from_utf8(output.unwrap().stdout).unwrap().trim().parse::<f64>().unwrap_or(0.0)
+    };
+    let sources = newest("src sql doc/help.txt Cargo.lock");
+    assert!(newest("target/release/register-trust") >= sources, "run 'make build' first");
+}
 
 /// A call of the program, in an environment that holds only what the test puts there.
 pub struct Program {
     arguments: Vec<OsString>,
     env: Vec<(String, OsString)>,
     stdout: Option<Stdio>,
-    shell: Option<String>,
+    around: Vec<String>,
 }
 
 /// What came of it.
@@ -31,7 +46,7 @@ impl Program {
             arguments: arguments.iter().map(Into::into).collect(),
             env: Vec::new(),
             stdout: None,
-            shell: None,
+            around: Vec::new(),
         }
     }
 
@@ -68,15 +83,11 @@ impl Program {
 
     /// The call itself, for those who run it in a way of their own.
     pub fn command(self) -> Command {
-        let mut command = match &self.shell {
-            None => Command::new(PROGRAM),
-            Some(script) => {
-                let mut shell = Command::new("sh");
-                shell.args(["-c", script, PROGRAM]);
-                shell
-            }
-        };
-        command.args(&self.arguments).env_clear().envs(self.env);
+        static BUILT: LazyLock<()> = LazyLock::new(assert_built);
+        LazyLock::force(&BUILT);
+        let mut words = self.around.iter().map(String::as_str).chain([PROGRAM]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).args(&self.arguments).env_clear().envs(self.env);
         command.stdin(Stdio::null()).stderr(Stdio::piped());
         command.stdout(self.stdout.unwrap_or_else(Stdio::piped));
         command
@@ -92,9 +103,23 @@ impl Program {
     }
 
     /// Through a shell, behind something that it is to do first, such as setting a limit.
-    pub fn behind(mut self, first: &str, redirection: &str) -> Program {
-        self.shell = Some(format!("{first}\nexec \"$0\" \"$@\" {redirection}"));
+    pub fn behind(self, first: &str, redirection: &str) -> Program {
+        self.inside(&["sh", "-c", &format!("{first}\nexec \"$0\" \"$@\" {redirection}")])
+    }
+
+    /// Through another command, which gets the call as its last arguments.
+    pub fn inside(mut self, command: &[&str]) -> Program {
+        self.around.splice(..0, command.iter().map(|word| (*word).to_owned()));
         self
+    }
+
+    /// Where only these names have addresses: as /etc/hosts tells them, in a namespace of its own.
+    pub fn where_hosts_are(self, hosts: &str) -> Program {
+        let show = format!(
+            "mount -t tmpfs none /mnt && printf '{hosts}' >/mnt/hosts && mount --bind /mnt/hosts /etc/hosts"
+        );
+        let user = if Cluster::is_root() { "-m" } else { "-rm" };
+        self.behind(&show, "").inside(&["unshare", user])
     }
 }
 
