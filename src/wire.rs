@@ -18,8 +18,8 @@ use crate::tls::{Bytes, Tls, TlsError};
 
 /// Most bytes that the hub may send in one session. A registration gets some thousands, and some
 /// hundreds more for each time that it waits for a slot. Out of each hundred the client can be made to
-/// keep ten times as much, or to go one call deeper (a type of types of types).
-const LONGEST_SESSION: usize = 256 << 10;
+/// keep ten times as much, or to go one call deeper (a type of types of types): wait.rs has the stack.
+const LONGEST_SESSION: usize = 512 << 10;
 
 /// `SSLRequest`: its length, and the code that stands in the place of a protocol's version.
 /// <https://www.postgresql.org/docs/current/protocol-message-formats.html>
