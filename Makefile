@@ -129,7 +129,7 @@ lint: ## formatting and lints
 	@deploy/dev/need.sh build $(NEED) >/dev/null
 	cargo fmt --check
 	@$(call step,4,cargo clippy (about 2 minutes))
-	@$(CARGO) clippy --release --locked --all-targets -- -D warnings
+	@$(CARGO) clippy --locked --all-targets -- -D warnings
 	shellcheck -x deploy/*.sh deploy/dev/*.sh tests/*/*.sh .ci/run
 
 test: build lint ## everything, against a real PostgreSQL; PG=DIR: against that of DIR, /usr/lib/postgresql/17/bin
@@ -139,11 +139,11 @@ test: build lint ## everything, against a real PostgreSQL; PG=DIR: against that 
 
 bless: build ## write tests/frozen anew: read the diff as an operator would
 	@deploy/dev/need.sh build postgres >/dev/null
-	@BLESS=1 $(CARGO) test --release --locked --test all contract::frozen
+	@BLESS=1 $(CARGO) test --locked --test all contract::frozen
 
 prove: ## the storms alone, at any size: make prove KILLS=5000 RUNS=200 CASES=50000
 	@deploy/dev/need.sh build postgres tests >/dev/null
-	@$(CARGO) test --release --locked --test all prove:: -- \
+	@$(CARGO) test --locked --test all prove:: -- \
 	    --nocapture --test-threads=4 --skip doubt::
 
 bench: ## measure; the table is in the README

@@ -32,7 +32,10 @@ while [ ! -e "$place" ]; do place=$(dirname "$place"); done
 [ "$verb" = start ] || [ -e "$2" ] || exit 0
 owner=$(stat -c %U "$place")
 if [ "$(id -u)" = 0 ] && [ "$owner" != "$(id -un)" ] && id "$owner" >/dev/null 2>&1; then
-    exec setpriv --reuid "$owner" --regid "$(id -g "$owner")" --init-groups ${bin+env "PG=$bin"} "$here/deploy/dev/hub.sh" "$@"
+    as_owner=(setpriv --reuid "$owner" --regid "$(id -g "$owner")" --init-groups)
+    (cd / && "${as_owner[@]}" test -r "$here/deploy/dev/hub.sh") ||
+        fail "the development hub in $2 belongs to $owner, who cannot read $here: use a checkout of $owner's, or set HUB_DIR"
+    exec "${as_owner[@]}" ${bin+env "PG=$bin"} "$here/deploy/dev/hub.sh" "$@"
 fi
 
 # One at a time: 'make -j' registers several trusts at once. The lock counts only if nobody removed

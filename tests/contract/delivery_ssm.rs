@@ -336,7 +336,11 @@ fn a_receipt_that_cannot_be_printed_says_that_the_kit_is_safe() {
         hub.assert_registered(&kit(&ssm));
         assert_eq!(ssm.versions("/flip/kit").len(), 1);
     };
-    register("Broken pipe", &|program| program.stdout(std::io::pipe().unwrap().1).run());
+    register("Broken pipe", &|program| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        program.stdout(writer).run()
+    });
     register("Bad file descriptor", &|program| program.run_in_shell("1</etc/hostname"));
 }
 

@@ -62,6 +62,8 @@ impl World {
             .args(arguments)
             .env("HUB", root().join("deploy/dev/hub.sh"))
             .env("DIR", &self.dir)
+            .env("ADDRESS", &self.address)
+            .env("OWN_NETWORK", if self.own_network { "yes" } else { "" })
             .env("WORLD", root().join("tests/contract/empty_root.py"))
             .env("PYTHON", crate::support::python())
             .env("HUB_OPTIONS", options)
@@ -122,10 +124,12 @@ fn the_static_binary_does_everything_in_an_empty_root() {
     assert!(code == Some(1) && stderr.contains(missing), "{stderr}");
     fs::create_dir_all(world.dir.join("root/usr/bin")).unwrap();
     fs::copy(world.dir.join("root/register-trust"), world.dir.join("root/usr/bin/getent")).unwrap();
+    fs::write(world.dir.join("root/dev/null"), "").unwrap();
     let (code, _, stderr) = register("A", &env);
     let unknown = "the look-up of the name hub-in-hosts: the name is not known";
     assert!(code == Some(1) && stderr.contains(unknown), "{stderr}");
     fs::remove_file(&nsswitch).unwrap();
+    fs::remove_file(world.dir.join("root/dev/null")).unwrap();
     // Without a CA bundle: an error, not a panic.
     fs::remove_file(world.dir.join("root/etc/ssl/certs/ca-certificates.crt")).unwrap();
     let env = [&ecs[..], &[("DB_HOST", "hub-in-hosts"), ("PGSSLMODE", "verify-full")]].concat();

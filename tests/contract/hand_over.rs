@@ -326,8 +326,8 @@ fn a_disk_that_fills_before_any_command_loses_no_kit() {
             deploy/register.sh 1; status=$?
             mkdir copy-$KITS && find $KITS -size -20k -type f -name '*trust*' -exec cp -p {} copy-$KITS ';'
             exit $status";
-        let (around, own): (&[&str], _) = match (own_disk, Cluster::is_root()) {
-            (false, _) => (&["env"], ""),
+        let (around, own): (&[&str], &str) = match (own_disk, Cluster::is_root()) {
+            (false, _) => (&["env"][..], ""),
             (true, true) => (&["unshare", "-m"], "yes"),
             (true, false) => (&["unshare", "-rm"], "yes"),
         };
@@ -535,6 +535,14 @@ shift 4
     vec![("HUB", "compose".to_owned()), ("COMMAND", program.to_str().unwrap().to_owned())]
 }
 
+/// Carries bytes between the script and a program that it does not own, until the program ends.
+const CLIENT: &str = "mkfifo in.$$ out.$$
+    setsid \"$@\" <in.$$ >out.$$ 2>>log &
+    cat out.$$ & out=$!
+    cat <&0 >in.$$ & in=$!
+    trap 'kill -KILL $out $in; exit 130' INT
+    wait $out; kill $in";
+
 fn with<'a>(
     env: &'a [(&'static str, String)],
     more: &[(&'a str, &'a str)],
@@ -552,12 +560,7 @@ fn a_client_that_dies_while_the_program_lives_on_registers_nothing_before_the_ac
     );
     let mut gate = place.hub.session();
     gate.batch_execute("SELECT pg_advisory_lock(4711)").unwrap();
-    // The client carries bytes between the script and a program that it does not own.
-    let script = "mkfifo in out
-        setsid \"$@\" <in >out 2>>log &
-        cat out & trap \"kill $!; exit 130\" INT
-        cat >in; wait";
-    let env = engine(&place, script);
+    let env = engine(&place, CLIENT);
     let script = place
         .command(&["deploy/register.sh", "1"], &with(&env, &[]))
         .process_group(0)
@@ -821,11 +824,7 @@ impl Container {
         let runs = format!("set -e; docker info; {COMPOSE} $compose version");
         if !place.call(&["sh", "-c", &runs], &[]).status.success() {
             eprintln!("no container engine runs here: a stand-in takes its place");
-            let client = "mkfifo in.$$ out.$$
-                setsid \"$@\" <in.$$ >out.$$ 2>>log &
-                cat out.$$ & trap \"kill $!; exit 130\" INT
-                cat >in.$$; wait";
-            return Container { dir, real: false, env: engine(place, client) };
+            return Container { dir, real: false, env: engine(place, CLIENT) };
         }
         let script = "set -e
             mkdir -p image/opt/register-trust

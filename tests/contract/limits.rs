@@ -42,6 +42,9 @@ fn a_connection_that_freezes_at_the_commit_ends_with_an_outcome_or_without_one_b
     // The server waits in the open transaction until its own limit of a minute. Why the last question
     // had no answer depends on when it was asked.
     let run = run.says("cannot be asked for its outcome: no answer within 32 s; then ");
+    let (_, last) = run.stderr.split_once("; then ").unwrap();
+    let why = ["the transaction is still in progress", "no answer within"];
+    assert!(why.iter().any(|why| last.contains(why)), "{}", run.dump());
     assert_eq!(run.stdout.lines().count(), 1, "{}", run.dump());
     eventually("the server gives up", || hub.count("trust") == 0);
 }

@@ -164,8 +164,9 @@ fn the_text_of_a_secret_is_exposed_only_where_the_contract_says_it_goes() {
 }
 
 const EXPOSED: [&str; 9] = [
-    // A put's length and value; the presigned URL loses its scheme; a key and a token sign.
-    "aws.rs 5",
+    // A put's length, value, and what AWS must not repeat of it; the presigned URL loses its scheme;
+    // a key and a token sign.
+    "aws.rs 6",
     // What AWS's words must not repeat.
     "aws_error.rs 1",
     // A key's id, an instance's token and role, and the answer with the keys.

@@ -4,11 +4,24 @@ use std::ffi::OsString;
 use std::fmt::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use super::hub::Cluster;
 
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_register-trust");
+/// What `make build` made: the very file that is shipped.
+pub const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/release/register-trust");
+
+/// Fails if the sources are newer than the program.
+fn assert_built() {
+    let newest = |command: &str| {
+        let find = format!("find {command} -type f -printf '%T@\\n' | sort -n | tail -n 1");
+        let output = Command::new("sh").args(["-c", &find]).current_dir(super::root()).output();
+        String::from_utf8(output.unwrap().stdout).unwrap().trim().parse::<f64>().unwrap_or(0.0)
+    };
+    let sources = newest("src sql doc/help.txt Cargo.lock");
+    assert!(newest("target/release/register-trust") >= sources, "run 'make build' first");
+}
 
 /// A call of the program, in an environment that holds only what the test puts there.
 pub struct Program {
@@ -70,6 +83,8 @@ impl Program {
 
     /// The call itself, for those who run it in a way of their own.
     pub fn command(self) -> Command {
+        static BUILT: LazyLock<()> = LazyLock::new(assert_built);
+        LazyLock::force(&BUILT);
         let mut words = self.around.iter().map(String::as_str).chain([PROGRAM]);
         let mut command = Command::new(words.next().unwrap());
         command.args(words).args(&self.arguments).env_clear().envs(self.env);
@@ -103,7 +118,7 @@ impl Program {
         let show = format!(
             "mount -t tmpfs none /mnt && printf '{hosts}' >/mnt/hosts && mount --bind /mnt/hosts /etc/hosts"
         );
-        let user = if Cluster::is_root() { "-m" } else { "-Urm" };
+        let user = if Cluster::is_root() { "-m" } else { "-rm" };
         self.behind(&show, "").inside(&["unshare", user])
     }
 }
