@@ -242,7 +242,11 @@ fn advice(sqlstate: &str) -> &'static str {
         "53300" => "wait until the hub has connections to spare, and run again",
         "57P03" => "wait until the hub's database is up, and run again",
         "55P03" | "57014" => "find who holds the lock in the hub's pg_stat_activity, and run again",
-        "42501" => "grant POSTGRES_USER what the hub's own role may do, and run again",
+        "42501" => "grant POSTGRES_USER what sql/grants.sql lists, and run again",
+        "08P01" => {
+            "if a pooler stands in front of the hub, set it to transaction pooling or go around \
+             it, and run again"
+        }
         "42P01" | "42703" | "42704" => "run the hub's migrations, or check POSTGRES_DB",
         "25006" => "point DB_HOST to the hub's primary, and run again",
         _ => "look into the hub's database log, and run again",

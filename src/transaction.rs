@@ -113,7 +113,7 @@ impl Transaction {
             return Err(Failure::new(
                 "the hub has a trigger that can alter the key's hash as it is inserted, and \
                  POSTGRES_USER may not read it back",
-                "GRANT SELECT (api_key_hash) ON trust TO that role, and run again",
+                "GRANT SELECT (api_key_hash) ON trust TO that role (sql/grants.sql), and run again",
             ));
         }
         Ok(claim)

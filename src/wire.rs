@@ -21,6 +21,10 @@ use crate::tls::{Bytes, Tls, TlsError};
 /// keep ten times as much, or to go one call deeper (a type of types of types): wait.rs has the stack.
 const LONGEST_SESSION: usize = 512 << 10;
 
+/// How often the end of the conversation is put off, so that what the hub said last is read first:
+/// the client looks at its connection before it looks at the answers that came over it.
+const PUT_OFF: u8 = 8;
+
 /// `SSLRequest`: its length, and the code that stands in the place of a protocol's version.
 /// <https://www.postgresql.org/docs/current/protocol-message-formats.html>
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -47,11 +51,13 @@ pub struct Conversation {
     certificate: Option<Vec<u8>>,
     /// How many bytes the hub may still send.
     left: usize,
+    /// How often its end may still be put off.
+    put_off: u8,
 }
 
 impl Wire {
     async fn open(self, mut socket: Socket) -> Result<Conversation, Failed> {
-        let left = LONGEST_SESSION;
+        let (left, put_off) = (LONGEST_SESSION, PUT_OFF);
         if self.need != Need::None {
             socket.write_all(&SSL_REQUEST).await?;
             // One byte, and none of what may stand behind it: that would be from before TLS.
@@ -59,14 +65,19 @@ impl Wire {
                 (b'S', _) => {
                     let stream = self.tls.handshake(socket).await?;
                     let certificate = certificate_hash(stream.ssl());
-                    return Ok(Conversation { bytes: Box::pin(stream), certificate, left });
+                    return Ok(Conversation {
+                        bytes: Box::pin(stream),
+                        certificate,
+                        left,
+                        put_off,
+                    });
                 }
                 // An old server's error message ends the conversation: libpq gives up, too.
                 (b'N', Need::IfOffered) => {}
                 _ => return Err(TlsError::NotOffered.into()),
             }
         }
-        Ok(Conversation { bytes: Box::pin(socket), certificate: None, left })
+        Ok(Conversation { bytes: Box::pin(socket), certificate: None, left, put_off })
     }
 }
 
@@ -120,6 +131,12 @@ impl AsyncRead for Conversation {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = self.bytes.as_mut().poll_read(context, buffer);
+        let got_nothing = buffer.filled().len() == before && buffer.remaining() > 0;
+        if got_nothing && matches!(read, Poll::Ready(Ok(()))) && self.put_off > 0 {
+            self.put_off -= 1;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         match self.left.checked_sub(buffer.filled().len() - before) {
             Some(left) => self.left = left,
             None => return Poll::Ready(Err(io::Error::other("the hub's answer has no end"))),

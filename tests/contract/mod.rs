@@ -1,6 +1,7 @@
 //! The contract, rule by rule.
 
 mod acknowledgement;
+mod auditing;
 mod aws_settings;
 mod check_kit;
 mod command_line;
@@ -29,7 +30,9 @@ mod makefile;
 mod names;
 mod poolers;
 mod primary;
+mod privileges;
 mod production;
+mod recipes;
 mod registration;
 mod regressions;
 mod secrets;

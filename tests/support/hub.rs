@@ -240,7 +240,13 @@ pub struct Pooler {
 }
 
 impl Pooler {
+    /// One that serves all its clients on one connection.
     pub fn before(cluster: &Cluster, pool: Pool) -> Pooler {
+        Pooler::of(cluster, pool, 1)
+    }
+
+    /// One that has so many connections to the server.
+    pub fn of(cluster: &Cluster, pool: Pool, connections: usize) -> Pooler {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let [host, server, user, password] =
             ["DB_HOST", "DB_PORT", "POSTGRES_USER", "POSTGRES_PASSWORD"]
@@ -256,7 +262,7 @@ impl Pooler {
         let settings = format!(
             "[databases]\n* = host={host} port={server}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
              listen_port = {port}\nunix_socket_dir =\npool_mode = {mode}\nauth_file = {}\n\
-             auth_type = scram-sha-256\ndefault_pool_size = 1\n",
+             auth_type = scram-sha-256\ndefault_pool_size = {connections}\n",
             text(&users)
         );
         let file = dir.join("settings.ini");
@@ -271,6 +277,15 @@ impl Pooler {
 
     pub fn serve(&self, program: Program) -> Program {
         program.env("DB_PORT", self.port.to_string())
+    }
+
+    /// A session on the hub's database through the pooler.
+    pub fn session(&self, hub: &Hub) -> Client {
+        let env = &hub.cluster.env;
+        let mut config = Config::new();
+        config.host(&env["DB_HOST"]).port(self.port).user(&env["POSTGRES_USER"]);
+        config.password(&env["POSTGRES_PASSWORD"]).dbname(&hub.database);
+        config.connect(NoTls).unwrap()
     }
 }
 
