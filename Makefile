@@ -12,10 +12,11 @@ SHELL := /bin/sh
 PROGRAM := target/release/register-trust
 HUB_DIR ?= .hub
 PREFIX ?= /usr/local
+TOOLS ?= target/tools
 # What a person sets reaches the recipes through the environment, as it was written: no recipe holds
 # its text, where a newline or a quote in it would become a command, and make, which expands what it
 # exports, here and in a make below, has nothing left to expand.
-$(foreach variable,HUB_DIR KITS KIT_SINK PROD HUB PG PREFIX DESTDIR $(filter TRUST_%,$(.VARIABLES)),$(eval override export $(variable) := $$(value $(variable))))
+$(foreach variable,HUB_DIR KITS KIT_SINK PROD HUB PG PREFIX DESTDIR TOOLS ADVISORY_DB ALLOW_OPENSSL ALLOW_GLIBC ALLOW_DIRTY $(filter TRUST_%,$(.VARIABLES)),$(eval override export $(variable) := $$(value $(variable))))
 MAKEOVERRIDES =
 # Nothing of a person's own shell changes what a recipe does.
 unexport BASH_ENV CDPATH GREP_OPTIONS POSIXLY_CORRECT
@@ -23,7 +24,7 @@ ifneq ($(shell test -d "$${TMPDIR:-/tmp}" && echo yes),yes)
 unexport TMPDIR
 endif
 
-.PHONY: help register-trusts build static install uninstall release sbom audit image release-image test-image test-reproducible test-fresh lint test bless prove bench hub-start hub-stop clean FORCE
+.PHONY: help register-trusts build static install uninstall release sbom audit image release-image test-image test-reproducible test-audit test-fresh lint test bless prove bench hub-start hub-stop clean FORCE
 # For the targets with a number, which cannot be phony: a file of that name changes nothing.
 FORCE: ;
 
@@ -116,12 +117,13 @@ test-image: ## run the image as a one-off, and by compose in a hub's container
 test-reproducible: $(TOOLS)/bin/cargo-cyclonedx ## two releases from two folders have the same bytes
 	@deploy/dev/test-reproducible.sh
 
+test-audit: $(TOOLS)/bin/cargo-deny ## what 'make audit' says, with small databases of its own
+	@deploy/dev/test-audit.sh
+
 test-fresh: ## both commands, each twice, in a bare root of Debian's, as root and as an ordinary user
 	@deploy/dev/test-fresh.sh
 
 # Tools of the project's own, built from their sources once.
-TOOLS ?= target/tools
-export TOOLS
 $(TOOLS)/bin/cargo-%:
 	@deploy/dev/need.sh build
 	@echo 'cargo install cargo-$* (about 3 minutes)'
