@@ -17,7 +17,7 @@
 BEGIN;
 -- now() becomes the right instant in columns with a time zone and without.
 SET LOCAL TIME ZONE 'UTC';
--- Heartbeats lock the row for an instant only.
+-- A heartbeat holds the row for an instant only.
 SET LOCAL lock_timeout = '30s';
 
 -- psql puts no variables into a DO block.
