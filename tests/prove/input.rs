@@ -93,8 +93,8 @@ enum Outcome {
     Asked,
 }
 
-/// doc/reference.md, "Command line": every word is read into an option with or without a value; then the
-/// first of them that is wrong, or asks for help or the version, decides.
+/// doc/reference.md, "Command line": every word is read into an option with or without a value; then
+/// the first of them that is wrong, or asks for help or the version, decides.
 fn predicted(words: &Words) -> Outcome {
     let valued = |option: &str| {
         ["name", "code", "region", "out-ssm-parameter", "check-kit"].contains(&option)
