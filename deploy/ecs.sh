@@ -285,7 +285,7 @@ settle() { # note
             say "WARNING $parameter held a kit with credentials, which is now in $file" ;;
         metadata | nothing) say "$parameter held no credentials" ;;
         absent) say "WARNING $parameter does not exist; if it appears later, it holds a kit that was never registered: delete it" ;;
-        other) next="look at it, and delete it and $note"; fail "what $parameter holds is no kit" ;;
+        other) next="look at it, and delete it and $note"; fail "what $parameter holds is not a kit" ;;
     esac
     state="what $parameter held is stored or worthless; it has to be deleted"
     forget
@@ -386,12 +386,12 @@ case $holds in
             state="the task ended before its container ran; nothing was registered" next="run '$again' again"
         fi
         fail "the task left no kit${found:+, though it printed the receipt}; ECS says why it stopped: $reason" ;;
-    other) next="look at it, and delete it and $note"; fail "what $parameter holds is no kit" ;;
+    other) next="look at it, and delete it and $note"; fail "what $parameter holds is not a kit" ;;
     nothing)
         state="this run registered nothing"
         if [ -n "$found" ]; then
             forget || :
-            next="mend what the task's lines above say, and run '$again' again"
+            next="correct what the task's lines above say, and run '$again' again"
         else
             state+="; $parameter may still come to hold a kit, which was never registered ($note)"
         fi
@@ -420,7 +420,7 @@ if finish "$file" "$number" "$folder"; then
 else
     status=1 state="the valid kit is in $file"
 fi
-next="mend what the line above says, and run '$again' again"
+next="correct what the line above says, and run '$again' again"
 interruptible
 echo taken >>"$note"
 if forget; then state="the kit is handed on"; else status=1; fi

@@ -1,6 +1,6 @@
-//! README, "In production": deploy/ecs.sh with the real AWS CLI and the real program against moto's
-//! SSM, ECS and logs. Moto runs no tasks: behind `ecs run-task` stands something that runs the program
-//! with the task's overrides and writes its output to the log stream.
+//! doc/deploy.md, "ECS": deploy/ecs.sh with the real AWS CLI and the real program against moto's
+//! SSM, ECS and logs. Moto runs no tasks: behind `ecs run-task` stands something that runs the
+//! program with the task's overrides and writes its output to the log stream.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
