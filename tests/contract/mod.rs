@@ -37,5 +37,6 @@ mod regressions;
 mod secrets;
 mod signals;
 mod slots;
+mod supply;
 mod tls;
 mod unread;
