@@ -64,16 +64,18 @@ esac
 # What is said on every way out that is no success.
 state="nothing was started" next="run '$again' again"
 # shellcheck disable=SC2317 # called by the trap
-leave() {
-    local status=$?
+leave() { # status
     trap '' INT TERM HUP
-    if [ "$status" != 0 ] && [ -n "$state" ]; then
+    trap - EXIT
+    if [ "$1" != 0 ] && [ -n "$state" ]; then
         say "ERROR state: $state"
         say "ERROR next: $next"
     fi
+    exit "$1"
 }
-interruptible() { trap 'say "ERROR interrupted"; exit 130' INT TERM HUP; }
-trap leave EXIT
+# No 'exit': a signal can come when the script is leaving already.
+interruptible() { trap 'say "ERROR interrupted"; leave 130' INT TERM HUP; }
+trap 'leave $?' EXIT
 trap '' PIPE
 interruptible
 
@@ -405,7 +407,8 @@ fi
 next="mend what the line above says, and run '$again' again"
 interruptible
 echo taken >>"$note"
-forget || status=1
+if forget; then state="the kit is handed on"; else status=1; fi
 # Only a run that registers hands credentials on.
 [ "$holds$kind" != metadataregister ] || pick_up "$number" "$folder" "$id" || status=1
+trap '' INT TERM HUP
 exit "$status"

@@ -8,6 +8,8 @@
 BEGIN;
 -- now() becomes the right instant in columns with a time zone and without.
 SET LOCAL TIME ZONE 'UTC';
+-- A heartbeat or a registration holds a row for a short time only.
+SET LOCAL lock_timeout = '30s';
 
 -- psql puts no variables into a DO block.
 SELECT set_config('register_trust.id', :'trust_id', true) \g /dev/null

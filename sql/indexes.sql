@@ -3,6 +3,7 @@
 --   psql "$DATABASE_URL" -f sql/indexes.sql
 --
 -- They are built CONCURRENTLY, so that heartbeats go on, and for that outside any transaction.
+-- Connect to the server itself: the session holds a lock, which a pooler of transactions would lose.
 --   trust_name_unique      one trust of a name, enforced by the hub itself; flat name lookup
 --   fl_kit_slot_free       the next free slot without reading the pool; holds free slots only
 \set ON_ERROR_STOP on

@@ -4,8 +4,9 @@
 -- (transaction.rs):
 --   \set name 'St Thomas'
 --   \set trust_id 6d0d9d8e-3f6e-4b4e-9d6a-0d5c8b9a7f10
---   SELECT sha256('register-trust\000'::bytea || convert_to(:'name', 'UTF8')) AS digest \gset
---   SELECT ('x' || substr(:'digest', 3, 16))::bit(64)::bigint AS name_lock \gset
+--   SELECT encode(sha256('register-trust\000'::bytea || convert_to(:'name', 'UTF8')), 'hex')
+--       AS digest \gset
+--   SELECT ('x' || left(:'digest', 16))::bit(64)::bigint AS name_lock \gset
 --   \i sql/open.sql
 
 -- The role's own defaults are not trusted: under REPEATABLE READ the statement that looks for

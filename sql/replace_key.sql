@@ -1,4 +1,4 @@
--- Give a living trust a new API key (doc/recover.md): replace the hash that the hub keeps. The
+-- Give a living trust a new API key (doc/operations.md): replace the hash that the hub keeps. The
 -- trust's id, its slot and all that refers to it stay. From the commit on the old key opens nothing.
 -- Safe to run again with the same hash, as after a connection that broke.
 --
@@ -17,7 +17,7 @@
 BEGIN;
 -- now() becomes the right instant in columns with a time zone and without.
 SET LOCAL TIME ZONE 'UTC';
--- Heartbeats lock the row for an instant only.
+-- A heartbeat holds the row for an instant only.
 SET LOCAL lock_timeout = '30s';
 
 -- psql puts no variables into a DO block.

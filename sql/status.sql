@@ -15,17 +15,18 @@ SET LOCAL TIME ZONE 'UTC';
 SET LOCAL statement_timeout = '30s';
 
 \pset title 'Counts'
-SELECT (SELECT count(*) FROM trust)                                           AS trusts,
-       (SELECT count(*) FROM fl_kit_slot)                                     AS slots,
-       (SELECT count(*) FROM fl_kit_slot WHERE assigned_to_trust_id IS NULL)  AS free_slots,
-       (SELECT count(*)
-          FROM trust
-         WHERE NOT EXISTS (
-                   SELECT FROM fl_kit_slot WHERE assigned_to_trust_id = trust.id
-               ))                                                             AS trusts_without_slot,
-       (SELECT count(*)
-          FROM (SELECT FROM trust GROUP BY name HAVING count(*) > 1) AS several
-       )                                                                      AS names_that_occur_twice;
+SELECT (SELECT count(*) FROM trust) AS trusts,
+       (SELECT count(*) FROM fl_kit_slot) AS slots,
+       (SELECT count(*) FROM fl_kit_slot WHERE assigned_to_trust_id IS NULL) AS free_slots,
+       (
+           SELECT count(*)
+             FROM trust
+            WHERE NOT EXISTS (SELECT FROM fl_kit_slot WHERE assigned_to_trust_id = trust.id)
+       ) AS trusts_without_slot,
+       (
+           SELECT count(*)
+             FROM (SELECT FROM trust GROUP BY name HAVING count(*) > 1) AS several
+       ) AS names_that_occur_twice;
 
 \pset title 'Free slots, in the order in which they are given out'
 SELECT slot_number, slot_name

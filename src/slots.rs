@@ -30,8 +30,8 @@ impl SlotNames {
                 Some((name, number))
             }
             _ => {
-                let name = words(&name, 33);
-                warn!("slot name {name:?} in {source} cannot be used; it is left out");
+                let name = words(&format!("{name:?}"), 33);
+                warn!("slot name {name} in {source} cannot be used; it is left out");
                 None
             }
         });

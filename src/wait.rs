@@ -19,6 +19,8 @@ use crate::error::Failure;
 
 /// How long a signal can go unnoticed.
 const GLANCE: Duration = Duration::from_millis(20);
+/// For the deepest answer that fits into the longest session (wire.rs).
+const STACK: usize = 8 << 20;
 /// Longest wait for each step of the clean-up after a signal: a container's engine kills what is
 /// still there after ten seconds.
 const CLEAN_UP: Duration = Duration::from_secs(4);
@@ -77,6 +79,7 @@ pub fn within<T: Send + 'static>(
     let start = Instant::now();
     let (done, result) = mpsc::sync_channel(1);
     thread::Builder::new()
+        .stack_size(STACK)
         .spawn(move || done.send(work()))
         .map_err(|error| Stop::Broken(format!("cannot start a thread: {error}")))?;
     loop {

@@ -18,8 +18,8 @@ use crate::tls::{Bytes, Tls, TlsError};
 
 /// Most bytes that the hub may send in one session. A registration gets some thousands, and some
 /// hundreds more for each time that it waits for a slot. Out of each hundred the client can be made to
-/// keep ten times as much, or to go one call deeper (a type of types of types).
-const LONGEST_SESSION: usize = 256 << 10;
+/// keep ten times as much, or to go one call deeper (a type of types of types): wait.rs has the stack.
+const LONGEST_SESSION: usize = 512 << 10;
 
 /// How often the end of the conversation is put off, so that what the hub said last is read first:
 /// the client looks at its connection before it looks at the answers that came over it.

@@ -92,6 +92,7 @@ packages() { # part...
                 { have pgrep && have kill; } || echo procps
                 have shellcheck || echo shellcheck
                 python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+                have age || echo age
                 [ -x /usr/sbin/pgbouncer ] || have pgbouncer || echo pgbouncer
                 pgaudit
                 ;;

@@ -222,7 +222,7 @@ fn a_container_is_asked_with_its_authorization_and_only_on_its_own_host() {
     ] {
         let ssm = Ssm::new();
         let run = keyless(&ssm).env(variable, value).run().exits(1).prints("");
-        run.says("no AWS credentials").says("none of this host");
+        run.says("no AWS credentials").says("an address of this host");
     }
 }
 

@@ -9,7 +9,8 @@ use crate::support::{Hub, eventually};
 #[test]
 fn a_run_that_dies_with_its_keys_in_memory_leaves_no_core_dump() {
     let mut hub = Hub::new();
-    for signal in ["SEGV", "ABRT", "QUIT"] {
+    // Not SEGV: the runtime catches it, and ignores one that no memory access has caused.
+    for signal in ["ABRT", "QUIT", "SYS"] {
         let (_reader, mut writer) = std::io::pipe().unwrap();
         writer.write_all(&vec![b'x'; 64 * 1024]).unwrap();
         let program = hub.program(&["--name", "A", "--code", "GSTT"]).stdout(writer);

@@ -13,9 +13,15 @@ use serde_json::{Value, json};
 
 use crate::support::{python, root};
 
-/// What bash reads first: it tells `aws` whom to kill, and strikes at the script's command AT.
+/// The scripts forget `BASH_ENV`, so it is set where bash becomes ecs.sh.
+const BASH: &str = r#"#!/bin/sh
+case $1 in */ecs.sh) export BASH_ENV="$STRIKE" ;; esac
+exec /bin/bash "$@"
+"#;
+
+/// What that bash reads first: it tells `aws` whom to kill, and strikes at the script's command AT.
 const STRIKE: &str = r#"
-case $0 in */ecs.sh) ;; *) return ;; esac
+unset BASH_ENV
 export SCRIPT=$$
 [ -n "${AT-}" ] || return
 set -T
@@ -61,7 +67,9 @@ case \"$FULL $*\" in
     yes*/.trust-1.*) echo 'sync: No space left on device' >&2; exit 1 ;;
     *) exec /bin/sync \"$@\" ;;
 esac";
-        for (name, text) in [("aws", aws.as_str()), ("sleep", "#!/bin/sh\n"), ("sync", sync)] {
+        for (name, text) in
+            [("aws", aws.as_str()), ("sleep", "#!/bin/sh\n"), ("sync", sync), ("bash", BASH)]
+        {
             let path = dir.join("bin").join(name);
             fs::write(&path, text).unwrap();
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -104,7 +112,7 @@ esac";
             .env("ACCOUNT", self.dir.join("account"))
             .env("RUN", self.runs.get().to_string())
             .env("FAULTS", faults.to_string())
-            .env("BASH_ENV", self.dir.join("strike"))
+            .env("STRIKE", self.dir.join("strike"))
             .env("AWS_REGION", "eu-west-2")
             .env("PROD", "stag")
             .env("TRUST_1_NAME", "A \"quoted\" \\ $HOME")

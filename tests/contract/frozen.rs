@@ -23,12 +23,18 @@ fn normal(text: &str, hub: &Hub, ports: &[u16]) -> String {
     let mut normal = String::new();
     let mut before = "";
     // Which of them it is depends on who is quicker to close.
-    let text = ["Connection reset by peer (os error 104)", "Broken pipe (os error 32)"]
-        .iter()
-        .map(|broken| format!("communicating with the server: {broken}"))
-        .fold(text.to_owned(), |text, broken| {
-            text.replace(&broken, "communicating with the server: early eof")
-        });
+    let broken = [
+        "Connection reset by peer (os error 104)",
+        "Broken pipe (os error 32)",
+        "unexpected end of file",
+    ];
+    let lines = text.split_inclusive('\n').map(|line| match line.contains("connect to the hub") {
+        true => {
+            broken.iter().fold(line.to_owned(), |line, broken| line.replace(broken, "early eof"))
+        }
+        false => line.to_owned(),
+    });
+    let text: String = lines.collect();
     for word in text.split_inclusive(|c: char| !(c.is_ascii_alphanumeric() || "_-".contains(c))) {
         let bare =
             word.trim_end_matches(|c: char| !(c.is_ascii_alphanumeric() || "_-".contains(c)));

@@ -900,7 +900,7 @@ fn a_hub_in_a_container_is_served_and_its_engines_client_may_die_at_any_time() {
     place.tool(
         "sync",
         "#!/bin/bash
-group=$(ps -o pgid= -p $$)
+group=$(($(ps -o pgid= -p $$)))
 clients() {
     ps -e -o pid= -o pgid= -o args= |
         awk -v group=$group '$2 == group && !/register.sh|make|sync|awk|ps -e/ { print $1 }'

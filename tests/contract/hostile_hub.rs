@@ -23,7 +23,7 @@ fn texts(texts: &[&str]) -> Vec<u8> {
     texts.iter().flat_map(|text| [text.as_bytes(), b"\0"].concat()).collect()
 }
 
-fn error(code: &str, text: &str) -> Vec<u8> {
+pub fn error(code: &str, text: &str) -> Vec<u8> {
     let fields = [("S", "ERROR"), ("V", "ERROR"), ("C", code), ("M", text)];
     let fields: Vec<_> = fields.iter().map(|(kind, text)| format!("{kind}{text}")).collect();
     let fields: Vec<_> = fields.iter().map(String::as_str).chain([""]).collect();
@@ -290,12 +290,12 @@ fn a_type_of_types_without_end_ends_the_run_and_not_the_process() {
         let unknown = 100_000 + asked;
         let oid = unknown.to_be_bytes();
         let row = row(&[
-            ("typname", 19, Some(b"x")),
+            ("typname", 19, Some(b"")),
             ("typtype", 18, Some(b"b")),
             ("typelem", 26, Some(&oid)),
             ("rngsubtype", 26, None),
             ("typbasetype", 26, Some(&[0; 4])),
-            ("nspname", 19, Some(b"x")),
+            ("nspname", 19, Some(b"")),
             ("typrelid", 26, Some(&[0; 4])),
         ]);
         let head = 1 + u32::from_be_bytes(*row[1..].first_chunk().unwrap()) as usize;
@@ -305,7 +305,8 @@ fn a_type_of_types_without_end_ends_the_run_and_not_the_process() {
                 let parameter = message(b't', &[0, 1, 0, 0, 0, 26]);
                 [message(b'1', b""), parameter, row[..head].to_vec(), ready()].concat()
             }
-            _ => [message(b'2', b""), row[head..].to_vec(), done()].concat(),
+            // As short as can be: the deeper it goes.
+            _ => [&message(b'2', b"")[..], &row[head..], &message(b'C', b"\0"), &ready()].concat(),
         }
     });
     assert_plain(fake.program(&NEW).run().fails());

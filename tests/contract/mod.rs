@@ -10,6 +10,7 @@ mod core_dumps;
 mod delivery_ssm;
 mod delivery_stdout;
 mod documents;
+mod doubt;
 mod doubtful_puts;
 mod ecs;
 mod ecs_faults;

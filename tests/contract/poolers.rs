@@ -86,7 +86,7 @@ fn a_pooler_of_statements_is_refused_and_registers_nothing() {
     let pooler = Pooler::before(hub.cluster, Pool::Statements);
     let run = pooler.serve(hub.program(&NEW)).run().fails();
     run.says("transaction blocks not allowed in statement pooling mode")
-        .says("set it to transaction pooling or go around it");
+        .says("next: if a pooler stands in front of the hub, set it to transaction pooling or go around it, and run again");
     let run = pooler.serve(hub.program(&["--name", "A", "--require-existing"])).run().fails();
     run.says("set it to transaction pooling or go around it");
     hub.assert_untouched();

@@ -379,6 +379,8 @@ fn the_statements_run_by_hand_in_psql_as_their_comments_say() {
     let mut script = String::new();
     for file in [
         "open",
+        "await_slot",
+        "give_back",
         "reconcile",
         "register",
         "confirm",

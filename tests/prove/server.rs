@@ -120,7 +120,7 @@ fn no_kit_is_lost_when_the_server_crashes_again_and_again() {
 fn clerk(hub: &mut Hub) -> String {
     let clerk = format!("clerk_of_{}", hub.database);
     hub.execute(&format!(
-        "CREATE ROLE {clerk} LOGIN PASSWORD 'clerk' CONNECTION LIMIT 1;
+        "CREATE ROLE {clerk} LOGIN PASSWORD 'four-words-of-it' CONNECTION LIMIT 1;
          GRANT SELECT, INSERT, UPDATE ON trust, fl_kit_slot, trusts_audit TO {clerk}"
     ));
     clerk
@@ -132,7 +132,7 @@ fn a_hub_without_a_free_connection_registers_nothing() {
     let (clerk, ssm) = (clerk(&mut hub), Ssm::new().script(&[Answer::Hold]));
     let job = |n| {
         let (program, record) = Job::new(&hub, &ssm, n, n, true).split();
-        (program.env("POSTGRES_USER", &clerk).env("POSTGRES_PASSWORD", "clerk"), record)
+        (program.env("POSTGRES_USER", &clerk).env("POSTGRES_PASSWORD", "four-words-of-it"), record)
     };
     let [(first, first_record), (second, second_record), (third, third_record)] =
         [0, 1, 2].map(job);
@@ -157,7 +157,8 @@ fn an_outcome_is_asked_for_until_the_hub_has_a_connection_for_it() {
         let (ssm, relay) =
             (Ssm::new().script(&[Answer::Hold]), Relay::new().strike(when, Strike::Cut));
         let (program, record) = Job::new(&hub, &ssm, 0, 0, true).split();
-        let program = program.env("POSTGRES_USER", &clerk).env("POSTGRES_PASSWORD", "clerk");
+        let program =
+            program.env("POSTGRES_USER", &clerk).env("POSTGRES_PASSWORD", "four-words-of-it");
         let running = relay.serve(program).spawn();
         eventually("the run delivers", || !ssm.requests().is_empty());
         hub.execute(&format!("ALTER ROLE {clerk} CONNECTION LIMIT 0"));

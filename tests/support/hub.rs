@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
@@ -157,16 +158,19 @@ impl Standby {
         let name = format!("register-trust-{}-standby-{number}", std::process::id());
         let dir = std::env::temp_dir().join(name);
         let sweeper = sweeper(&dir);
-        assert!(primary.as_server(&["mkdir", text(&dir)]));
-        // What hub.sh must know to remove it.
+        // As hub.sh lays out a hub's folder, so that it can remove this one.
+        let home = dir.join("server");
+        std::fs::create_dir_all(&home).unwrap();
+        let owner = std::fs::metadata(primary.data()).unwrap();
+        chown(&home, Some(owner.uid()), Some(owner.gid())).unwrap();
         std::fs::write(dir.join("lock"), "").unwrap();
-        std::fs::write(dir.join("home"), text(&dir)).unwrap();
+        std::fs::write(dir.join("home"), text(&home)).unwrap();
         let mut env = primary.env.clone();
         let login = format!(
             "host={} port={} user={} password={}",
             env["DB_HOST"], env["DB_PORT"], env["POSTGRES_USER"], env["POSTGRES_PASSWORD"]
         );
-        let (pg_basebackup, data) = (postgres_bin().join("pg_basebackup"), dir.join("data"));
+        let (pg_basebackup, data) = (postgres_bin().join("pg_basebackup"), home.join("data"));
         let copy = [text(&pg_basebackup), "-d", &login, "-D", text(&data)];
         let how = ["-R", "-X", "stream", "-c", "fast", "--no-sync"];
         assert!(primary.as_server(&[&copy[..], &how].concat()), "the primary cannot be copied");
