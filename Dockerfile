@@ -1,23 +1,22 @@
 # The static binary on a base that holds nothing but a CA bundle and a user.
 #
-#   make image                                  with the base images below
-#   make image BUILD_IMAGE=... RUNTIME_IMAGE=...
+#   make image            from the base images below
+#   make release-image    from the base images that BUILD_IMAGE and RUNTIME_IMAGE name by their digests,
+#                         name@sha256:...: a tag can be another image tomorrow
+#
+# The build stage needs a package source for its newest OpenSSL and glibc. Docker's cache would keep old
+# ones, so both targets build without it.
+#
+# An image cannot forbid core dumps. The program does; 'docker run --ulimit core=0' does it once more.
 ARG BUILD_IMAGE=docker.io/library/rust:1-bookworm
 ARG RUNTIME_IMAGE=gcr.io/distroless/static-debian12:nonroot
 
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /register-trust
-# The dependencies are a layer of their own, which lasts until Cargo.lock changes.
-COPY Cargo.toml Cargo.lock ./
-COPY deploy/dev/cargo.sh deploy/dev/
-RUN mkdir src && printf '//! For the dependencies alone.\nfn main() {}\n' >src/main.rs \
-    && deploy/dev/cargo.sh build --release --locked
-COPY src src
-COPY sql sql
-COPY doc doc
-RUN touch src/main.rs \
-    && deploy/dev/cargo.sh build --release --locked \
-    && mv target/*/release/register-trust /register-trust/register-trust
+COPY . .
+ARG ALLOW_OPENSSL
+ARG ALLOW_GLIBC
+RUN mv "$(deploy/dev/ship.sh --upgrade)" /register-trust/register-trust
 
 FROM ${RUNTIME_IMAGE}
 LABEL org.opencontainers.image.title="register-trust" \

@@ -12,10 +12,11 @@ SHELL := /bin/sh
 PROGRAM := target/release/register-trust
 HUB_DIR ?= .hub
 PREFIX ?= /usr/local
+TOOLS ?= target/tools
 # What a person sets reaches the recipes through the environment, as it was written: no recipe holds
 # its text, where a newline or a quote in it would become a command, and make, which expands what it
 # exports, here and in a make below, has nothing left to expand.
-$(foreach variable,HUB_DIR KITS KIT_SINK PROD HUB PG PREFIX DESTDIR $(filter TRUST_%,$(.VARIABLES)),$(eval override export $(variable) := $$(value $(variable))))
+$(foreach variable,HUB_DIR KITS KIT_SINK PROD HUB PG PREFIX DESTDIR TOOLS ADVISORY_DB ALLOW_OPENSSL ALLOW_GLIBC ALLOW_DIRTY $(filter TRUST_%,$(.VARIABLES)),$(eval override export $(variable) := $$(value $(variable))))
 MAKEOVERRIDES =
 # Nothing of a person's own shell changes what a recipe does.
 unexport BASH_ENV CDPATH GREP_OPTIONS POSIXLY_CORRECT
@@ -23,7 +24,7 @@ ifneq ($(shell test -d "$${TMPDIR:-/tmp}" && echo yes),yes)
 unexport TMPDIR
 endif
 
-.PHONY: help register-trusts build static install uninstall sbom audit image test-image test-reproducible test-fresh lint test bless prove bench hub-start hub-stop clean FORCE
+.PHONY: help register-trusts build static install uninstall release sbom audit image release-image test-image test-reproducible test-audit test-fresh lint test bless prove bench hub-start hub-stop clean FORCE
 # For the targets with a number, which cannot be phony: a file of that name changes nothing.
 FORCE: ;
 
@@ -90,36 +91,50 @@ uninstall: ## remove them
 	    $(SHARE)/bash-completion/completions/register-trust $(SHARE)/zsh/site-functions/_register-trust \
 	    $(SHARE)/fish/vendor_completions.d/register-trust.fish $(FISH_OF_LOCAL)
 
+release: ## the program, what it is made of and their checksums, in target/release-<version>
+	@deploy/dev/need.sh build sbom
+	@deploy/dev/release.sh
+
 IMAGE ?= register-trust
 BUILD_IMAGE ?= docker.io/library/rust:1-bookworm
 RUNTIME_IMAGE ?= gcr.io/distroless/static-debian12:nonroot
 HUB_IMAGE ?= $(BUILD_IMAGE)
+digest = echo '$(1)' | grep -Eq '(^|@)sha256:[0-9a-f]{64}$$' || { echo 'ERROR $(1) is a tag: name the image by its digest, name@sha256:...' >&2; exit 1; }
 
 image: ## a container image that holds the static binary and nothing else
-	docker build --build-arg BUILD_IMAGE=$(BUILD_IMAGE) --build-arg RUNTIME_IMAGE=$(RUNTIME_IMAGE) $(DOCKER_BUILD_OPTIONS) -t $(IMAGE) .
+	docker build --no-cache --build-arg BUILD_IMAGE=$(BUILD_IMAGE) --build-arg RUNTIME_IMAGE=$(RUNTIME_IMAGE) \
+	    --build-arg ALLOW_OPENSSL --build-arg ALLOW_GLIBC $(DOCKER_BUILD_OPTIONS) -t $(IMAGE) .
+
+release-image: ## the image register-trust:<version>, from bases by digest: BUILD_IMAGE, RUNTIME_IMAGE
+	@$(call digest,$(BUILD_IMAGE))
+	@$(call digest,$(RUNTIME_IMAGE))
+	@version=$$(deploy/dev/release.sh --check) && \
+	    $(MAKE) image BUILD_IMAGE=$(BUILD_IMAGE) RUNTIME_IMAGE=$(RUNTIME_IMAGE) IMAGE=$(IMAGE):$$version
 
 test-image: ## run the image as a one-off, and by compose in a hub's container
 	@deploy/dev/test-image.sh $(IMAGE) $(HUB_IMAGE)
 
-test-reproducible: ## two static builds from two folders give the same bytes
+test-reproducible: $(TOOLS)/bin/cargo-cyclonedx ## two releases from two folders have the same bytes
 	@deploy/dev/test-reproducible.sh
+
+test-audit: $(TOOLS)/bin/cargo-deny ## what 'make audit' says, with small databases of its own
+	@deploy/dev/test-audit.sh
 
 test-fresh: ## both commands, each twice, in a bare root of Debian's, as root and as an ordinary user
 	@deploy/dev/test-fresh.sh
 
 # Tools of the project's own, built from their sources once.
-target/tools/bin/cargo-%:
+$(TOOLS)/bin/cargo-%:
 	@deploy/dev/need.sh build
 	@echo 'cargo install cargo-$* (about 3 minutes)'
-	@deploy/dev/live.sh - cargo install --locked --root target/tools cargo-$*
+	@deploy/dev/live.sh - cargo install --locked --root $(TOOLS) cargo-$*
 
-sbom: target/tools/bin/cargo-cyclonedx ## what the binary is made of, as CycloneDX: target/sbom.json
-	@deploy/dev/need.sh build tests
-	$< cyclonedx --format json --spec-version 1.5 --override-filename sbom
-	@deploy/dev/sbom.sh sbom.json target/sbom.json
+sbom: $(TOOLS)/bin/cargo-cyclonedx ## what the binary is made of, as CycloneDX: target/sbom.json
+	@deploy/dev/need.sh build sbom
+	@deploy/dev/sbom.sh target/sbom.json
 
-audit: target/tools/bin/cargo-deny ## licences, sources and duplicates, as deny.toml says; advisories need the network
-	$< --all-features --locked check $(or $(CHECKS),licenses sources bans advisories)
+audit: $(TOOLS)/bin/cargo-deny ## licences, sources, duplicates; advisories: ADVISORY_DB=a clone of RustSec's database
+	@deploy/dev/audit.sh $(CHECKS)
 
 test: export STEPS = 5
 test: STEP = 3

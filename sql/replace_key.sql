@@ -1,4 +1,4 @@
--- Give a living trust a new API key (doc/recover.md): replace the hash that the hub keeps. The
+-- Give a living trust a new API key (doc/operations.md): replace the hash that the hub keeps. The
 -- trust's id, its slot and all that refers to it stay. From the commit on the old key opens nothing.
 -- Safe to run again with the same hash, as after a connection that broke.
 --

@@ -2,7 +2,7 @@
 # Finds everything that is missing before the first long step, and installs it: Debian's or Ubuntu's
 # packages in one go, and Python's into target/python. Quick where nothing is missing.
 #
-#   deploy/dev/need.sh PART...   build, postgres (prints the folder of its programs), tests
+#   deploy/dev/need.sh PART...   build, sbom, postgres (prints the folder of its programs), tests
 #
 # PG: the programs of another PostgreSQL than the newest of this machine, /usr/lib/postgresql/17/bin.
 set -euo pipefail
@@ -84,6 +84,7 @@ packages() { # part...
                 { have pkg-config && pkg-config --exists openssl; } || echo libssl-dev
                 [ -s "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" ] || echo ca-certificates
                 ;;
+            sbom) have python3 || echo python3 ;;
             postgres) [ -n "$(postgres_bin)" ] || echo postgresql ;;
             tests)
                 have openssl || echo openssl
@@ -161,10 +162,10 @@ python() {
     [ "$(id -u)" != 0 ] || chown -hR --reference=. target
 }
 
-usage="usage: deploy/dev/need.sh build | postgres | tests ..."
+usage="usage: deploy/dev/need.sh build | sbom | postgres | tests ..."
 [ $# != 0 ] || fail "$usage"
 for part in "$@"; do
-    [[ $part =~ ^(build|postgres|tests)$ ]] || fail "$usage"
+    [[ $part =~ ^(build|sbom|postgres|tests)$ ]] || fail "$usage"
 done
 # One at a time: 'make -j' asks several times at once.
 exec 9<deploy/dev/need.sh

@@ -9,5 +9,6 @@ host, port = server.get_host_and_port()
 ssm = boto3.client('ssm', 'eu-west-2', endpoint_url=f'http://{host}:{port}',
                    aws_access_key_id='x', aws_secret_access_key='x')
 ssm.put_parameter(Name='/first', Value='x', Type='SecureString')
+ssm.delete_parameter(Name='/first')
 print(port, flush=True)
 sys.stdin.read()

@@ -1,5 +1,5 @@
-//! What the operator runs by hand on the hub, and the lines of `doc/recover.md` and `doc/sink.md` as
-//! they stand there.
+//! What the operator runs by hand on the hub, and the lines of `doc/operations.md` and `doc/deploy.md`
+//! as they stand there.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,11 +11,25 @@ use super::hand_over::{Place, says, text};
 use crate::support::hub::postgres_bin;
 use crate::support::{Hub, root, sha256_hex};
 
-/// The blocks of shell in a document.
-fn blocks(document: &str) -> Vec<String> {
+/// A section of a document, as it stands there.
+fn section(document: &str, title: &str) -> String {
     let document = fs::read_to_string(root().join(document)).unwrap();
-    let blocks = document.split("```sh\n").skip(1);
+    let (_, section) = document.split_once(&format!("\n## {title}\n")).unwrap();
+    section.split("\n## ").next().unwrap().to_owned()
+}
+
+/// The blocks of shell in a section.
+fn blocks(section: &str) -> Vec<String> {
+    let blocks = section.split("```sh\n").skip(1);
     blocks.map(|block| block.split_once("```").unwrap().0.to_owned()).collect()
+}
+
+fn a_new_key() -> Vec<String> {
+    blocks(&section("doc/operations.md", "A new key for a living trust"))
+}
+
+fn encryption() -> String {
+    section("doc/deploy.md", "Kits that are encrypted before they leave your machine")
 }
 
 /// A script of `sql/`, run by psql as an operator would.
@@ -74,7 +88,7 @@ impl Lost {
              CREATE TABLE model (trust_id uuid REFERENCES trust (id));
              INSERT INTO model SELECT id FROM trust",
         );
-        Lost { place, old, blocks: blocks("doc/recover.md") }
+        Lost { place, old, blocks: a_new_key() }
     }
 
     fn run(&self, block: usize) -> Output {
@@ -309,7 +323,7 @@ fn a_kit_is_encrypted_for_its_hospital_by_the_documents_own_lines() {
     let mut place = Place::new();
     let public = age_keys(&place, "key.txt");
     age_keys(&place, "other.txt");
-    let block = &blocks("doc/sink.md")[0];
+    let block = &blocks(&encryption())[0];
     let run_with = |place: &Place, recipient: &str| {
         place.call(&["bash", "-c", &block.replace("age1…", recipient)], &[])
     };
@@ -359,10 +373,10 @@ fn with_a_recipient_for_each_number_two_hospitals_get_a_kit_of_their_own() {
         let public = age_keys(&place, &format!("key-{number}.txt"));
         fs::write(place.dir.join("recipients").join(number), public + "\n").unwrap();
     }
-    let document = fs::read_to_string(root().join("doc/sink.md")).unwrap();
+    let document = encryption();
     let each = "-R \"recipients/$TRUST_NUMBER\"";
     assert!(document.contains(each), "the document says it otherwise");
-    let block = blocks("doc/sink.md")[0].replace("-r \"$RECIPIENT\"", each);
+    let block = blocks(&document)[0].replace("-r \"$RECIPIENT\"", each);
     let block = block.replace("make register-trust-1", "make register-trusts");
     assert!(block.contains(each) && block.contains("register-trusts"), "{block}");
     let second = [("TRUST_2_NAME", "Two"), ("TRUST_2_CODE", "T")];
