@@ -1,24 +1,34 @@
 #!/usr/bin/env bash
-# Adds the C libraries that are linked into the static binary, which no Cargo tool sees, to the
-# list of its crates.
+# Writes what the program is made of, as CycloneDX: its crates, and the C libraries that are linked in,
+# which no Cargo tool sees. The same commit and libraries make the same bytes.
 #
-#   deploy/dev/sbom.sh CRATES.json SBOM.json
+#   deploy/dev/sbom.sh SBOM.json
 set -euo pipefail
 
-openssl=$(pkg-config --modversion openssl)
-glibc=$(getconf GNU_LIBC_VERSION)
-python3 - "$1" "$2" "$openssl" "${glibc#glibc }" <<'END'
+libraries=$(deploy/dev/newest.sh)
+# For the tool: no time of day, and no random number.
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+export SOURCE_DATE_EPOCH
+host=$(rustc -vV | sed -n 's/^host: //p')
+trap 'rm -f sbom.json' EXIT
+"$TOOLS/bin/cargo-cyclonedx" cyclonedx --quiet --format json --spec-version 1.5 --target "$host" --override-filename sbom
+python3 - sbom.json "$1" "$libraries" <<'END'
 import json
+import os
 import sys
 
-crates, target, openssl, glibc = sys.argv[1:]
+crates, target, libraries = sys.argv[1:]
 with open(crates) as file:
-    sbom = json.load(file)
-for name, version in [("openssl", openssl), ("glibc", glibc)]:
+    # It does not tell in which folder it was made.
+    sbom = json.loads(file.read().replace(f"path+file://{os.getcwd()}", "path+file:///register-trust"))
+for line in libraries.splitlines():
+    name, version, package = line.split()
     reference = f"pkg:generic/{name}@{version}"
-    sbom["components"].append({"type": "library", "bom-ref": reference, "name": name,
-                               "version": version, "purl": reference})
+    component = {"type": "library", "bom-ref": reference, "name": name, "version": version, "purl": reference}
+    if package != version:
+        # A distribution's package mends what the version does not tell.
+        component["properties"] = [{"name": "package", "value": package}]
+    sbom["components"].append(component)
 with open(target, "w") as file:
     json.dump(sbom, file, indent=2)
 END
-rm "$1"

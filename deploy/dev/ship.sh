@@ -14,8 +14,9 @@ tools=${TOOLS:-target/tools}
 # Its version decides some of the program's bytes.
 deploy/dev/live.sh - cargo install --quiet --locked --root "$tools" cargo-auditable@0.7.7
 tools=$(cd "$tools" && pwd)
-# What Cargo has built earlier can still hold an older OpenSSL or glibc.
-deploy/dev/cargo.sh clean --quiet --release --package register-trust --package openssl-sys
+# An earlier build can hold an older OpenSSL, and a program with an older glibc: what rests on this crate
+# is built and linked again.
+deploy/dev/cargo.sh clean --quiet --release --package openssl-sys
 PATH=$tools/bin:$PATH deploy/dev/live.sh - deploy/dev/cargo.sh auditable build --release --locked
 
 program=target/$(rustc -vV | sed -n 's/^host: //p')/release/register-trust

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the image for real beside a development hub: as a one-off, and by 'docker compose exec' in
-# a hub's container that holds the image's binary.
+# a hub's container that gets the image's binary by deploy/compose.yaml.
 #
 #   deploy/dev/test-image.sh IMAGE HUB_IMAGE
 #
@@ -12,11 +12,13 @@ cd "$(dirname "$0")/../.."
 image=$1 hub_image=$2
 
 work=$(mktemp -d)
+export COMPOSE_FILE=$work/compose.yaml:$PWD/deploy/compose.yaml
+export COMPOSE_PROJECT_NAME=register-trust-test REGISTER_TRUST_IMAGE=$image
 compose=(docker compose)
 docker compose version >/dev/null 2>&1 || compose=(docker-compose)
 # shellcheck disable=SC2317 # called by the trap
 clean_up() {
-    "${compose[@]}" -f "$work/compose.yaml" -p register-trust-test down -t 0 >/dev/null 2>&1 || true
+    "${compose[@]}" down -v -t 0 >/dev/null 2>&1 || true
     docker rm -f register-trust-test-source >/dev/null 2>&1 || true
     deploy/dev/hub.sh remove "$work/hub" || true
     rm -rf "$work"
@@ -39,14 +41,12 @@ check '"fl_kit_slot":"Trust_1"' "$again"
 check 'usage: register-trust' "$(docker run --rm "$image" --nonsense 2>&1 || true)"
 check '65532' "$(docker inspect --format '{{.Config.User}}' "$image")"
 docker create --name register-trust-test-source "$image" >/dev/null
-layers=$(docker history --quiet "$image" | wc -l)
-size=$(docker export register-trust-test-source | tar -tv | awk '/register-trust/ { print $3 }')
-say "the image's binary has $size bytes, in $layers layers"
+docker cp register-trust-test-source:/usr/local/bin/register-trust "$work/register-trust" >/dev/null
+check '\.dep-v0' "$(readelf -SW "$work/register-trust")"
+openssl=$(strings -a "$work/register-trust" | grep -xE '3\.[0-9]+\.[0-9]+' || true)
+say "the image's binary has $(stat -c %s "$work/register-trust") bytes, with OpenSSL ${openssl:-unknown}, in $(docker history --quiet "$image" | wc -l) layers"
 
-docker cp -q register-trust-test-source:/usr/local/bin/register-trust "$work/register-trust" 2>/dev/null ||
-    docker cp register-trust-test-source:/usr/local/bin/register-trust "$work/register-trust"
 cat >"$work/compose.yaml" <<YAML
-version: "3.7"
 services:
   flip-api:
     image: $hub_image
@@ -54,13 +54,12 @@ services:
     network_mode: host
     env_file: ["$work/hub/env"]
     environment: {FL_BACKEND: flower}
-    volumes: ["$work/register-trust:/opt/register-trust/register-trust:ro"]
 YAML
-chmod 755 "$work"
-export COMPOSE_FILE=$work/compose.yaml COMPOSE_PROJECT_NAME=register-trust-test
-"${compose[@]}" up -d >/dev/null 2>&1 || fail "compose did not start the hub's container"
+"${compose[@]}" up -d >"$work/log" 2>&1 || fail "compose did not start the hub's container: $(cat "$work/log")"
 make -s register-trust-1 HUB=compose KITS="$work/kits" TRUST_1_NAME="In the hub's container"
 check '"FL_BACKEND":"flower"' "$(cat "$work/kits/trust-1.json")"
 make -s sync-trust-kit-1 HUB=compose KITS="$work/kits" TRUST_1_NAME="In the hub's container"
 check '"trust_id"' "$(cat "$work/kits/trust-1.metadata.json")"
+check ' valid$' "$(make -s check-kit-1 HUB=compose KITS="$work/kits" TRUST_1_NAME="In the hub's container")"
+check '^0$' "$("${compose[@]}" exec -T flip-api sh -c 'ulimit -c; ulimit -Hc' | sort -u)"
 say "the image works"

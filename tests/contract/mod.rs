@@ -39,5 +39,6 @@ mod secrets;
 mod session;
 mod signals;
 mod slots;
+mod supply;
 mod tls;
 mod unread;
