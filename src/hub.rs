@@ -1,6 +1,5 @@
 //! A connection to the hub's database: address, TLS, password, and no wait without an end.
 
-use std::error::Error as _;
 use std::time::{Duration, Instant};
 
 use log::debug;
@@ -8,10 +7,10 @@ use postgres::config::{SslMode, SslNegotiation};
 use postgres::error::SqlState;
 use postgres::{Client, Config, Error};
 
-use crate::error::{Failure, words};
+use crate::error::Failure;
+use crate::hub_error::{described, lost, tls_error};
 use crate::net;
 use crate::settings::{Settings, Stage};
-use crate::tls::{self, TlsError};
 use crate::wait::{self, Stop};
 use crate::wire::{Need, Wire};
 
@@ -83,14 +82,11 @@ fn connected(settings: &Settings, limit: Duration) -> Result<Hub, Failure> {
     // The wire asks for TLS itself.
     config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
     let name = host.clone();
-    let addresses = within(left(), move || net::addresses(&name)).map_err(|failure| Failure {
-        what: format!("the look-up of the name {host}: {}", failure.what),
-        next: "check DB_HOST and the resolver (/etc/resolv.conf), and run again".to_owned(),
-        ..failure
-    })?;
-    let addresses = addresses.map_err(|error| {
+    let found = within(left(), move || net::addresses(&name));
+    let found = found.and_then(|found| found.map_err(|error| lost(&error.to_string())));
+    let addresses = found.map_err(|failure| {
         let next = "check DB_HOST and the resolver (/etc/resolv.conf), and run again";
-        Failure::new(format!("the look-up of the name {host}: {error}"), next)
+        Failure::new(format!("the look-up of the name {host}: {}", failure.what), next)
     })?;
     let mut last = lost("the name has no address");
     for (tried, address) in addresses.iter().enumerate() {
@@ -155,100 +151,4 @@ fn within<T: Send + 'static>(
         Stop::Interrupted => wait::interrupted(),
         Stop::Broken(why) => lost(&why),
     })
-}
-
-/// In the server's words, without their `DETAIL`: it can hold a whole row. Or in the system's, with
-/// their causes. Without any, if they repeat the password, which is not the user's name.
-fn described(error: &Error, config: &Config) -> Failure {
-    let failure = in_words(error);
-    let password = config.get_password().filter(|it| it.len() >= 4);
-    let password = password.filter(|it| config.get_user().map(str::as_bytes) != Some(it));
-    match password {
-        Some(it) if failure.what.as_bytes().windows(it.len()).any(|part| part == it) => Failure {
-            what: "the message is withheld, for it repeats the password".into(),
-            ..failure
-        },
-        _ => failure,
-    }
-}
-
-fn in_words(error: &Error) -> Failure {
-    if let Some(server) = error.as_db_error() {
-        let code = Some(server.code().code());
-        let code = code.filter(|it| it.len() == 5 && it.bytes().all(|b| b.is_ascii_alphanumeric()));
-        let code = code.unwrap_or("unreadable");
-        // No UUID or number has so many digits in a row, but a key's hash, or half of it.
-        let message = words(server.message(), 16);
-        // A standby refuses to write in one of two ways.
-        let code_of_advice = match code {
-            "0A000" if message.contains("recovery") => "25006",
-            code => code,
-        };
-        return Failure::new(format!("{message} (SQLSTATE {code})"), advice(code_of_advice));
-    }
-    if let Some(error) = tls_error(error) {
-        return Failure::new(words(&error.to_string(), 64), tls_advice(error));
-    }
-    let (mut cause, mut source) = (error.to_string(), error.source());
-    while let Some(inner) = source {
-        cause = format!("{cause}: {inner}");
-        source = inner.source();
-    }
-    lost(&words(&cause, 16))
-}
-
-fn tls_error(error: &Error) -> Option<&TlsError> {
-    error.source()?.downcast_ref()
-}
-
-/// No answer of the server.
-fn lost(cause: &str) -> Failure {
-    let next = match cause {
-        _ if cause.contains("password missing") => "set POSTGRES_PASSWORD, and run again",
-        _ if cause.contains("SCRAM iteration count") => {
-            "on the hub set scram_iterations to 100000 or less, then set the role's password again"
-        }
-        _ => "check that the hub's database is up, DB_HOST, DB_PORT and PGSSLMODE, and run again",
-    };
-    Failure::new(cause, next)
-}
-
-fn tls_advice(error: &TlsError) -> &'static str {
-    match error {
-        TlsError::NotOffered => "turn on TLS at the hub's database (ssl = on), and run again",
-        TlsError::Certificate(refused) if tls::OTHER_HOST.contains(&refused.as_raw()) => {
-            "set DB_HOST to a name that the hub's certificate holds"
-        }
-        TlsError::Certificate(refused) if tls::OUT_OF_DATE.contains(&refused.as_raw()) => {
-            "renew the certificate of the hub's database, or set the clock of this host"
-        }
-        TlsError::Certificate(_) | TlsError::Authorities(_) => {
-            "set PGSSLROOTCERT to a PEM file of the authorities that signed the hub's certificate \
-             (RDS: AWS's global-bundle.pem), or install the system's CA bundle"
-        }
-        TlsError::Handshake(_) => "check TLS at the hub's database and OPENSSL_CONF, and run again",
-    }
-}
-
-/// What to do about a SQLSTATE: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
-fn advice(sqlstate: &str) -> &'static str {
-    match sqlstate {
-        "28P01" | "28000" => {
-            "check POSTGRES_USER, POSTGRES_PASSWORD and whether the hub's pg_hba.conf admits this \
-             host and TLS mode (PGSSLMODE); in production whether that role has rds_iam and the \
-             task's role may rds-db:connect as it"
-        }
-        "3D000" => "check POSTGRES_DB, and run again",
-        "53300" => "wait until the hub has connections to spare, and run again",
-        "57P03" => "wait until the hub's database is up, and run again",
-        "55P03" | "57014" => "find who holds the lock in the hub's pg_stat_activity, and run again",
-        "42501" => "grant POSTGRES_USER what sql/grants.sql lists, and run again",
-        "08P01" => {
-            "if a pooler stands in front of the hub, set it to transaction pooling or go around \
-             it, and run again"
-        }
-        "42P01" | "42703" | "42704" => "run the hub's migrations, or check POSTGRES_DB",
-        "25006" => "point DB_HOST to the hub's primary, and run again",
-        _ => "look into the hub's database log, and run again",
-    }
 }

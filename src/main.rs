@@ -12,6 +12,7 @@ mod environment;
 mod error;
 mod http;
 mod hub;
+mod hub_error;
 mod kit;
 mod net;
 mod registration;
