@@ -161,7 +161,7 @@ prove: ## the storms alone, at any size: make prove KILLS=5000 RUNS=200 CASES=50
 	@$(CARGO) test --locked --test all prove:: -- \
 	    --nocapture --test-threads=4 --skip doubt::
 
-bench: ## measure; the table is in the README
+bench: ## measure: the tables of doc/benchmarks.md
 	@deploy/dev/need.sh build postgres >/dev/null
 	@$(CARGO) bench --quiet --locked --bench table
 

@@ -108,9 +108,9 @@ start() { # token program-arguments...
         sleep "$pause"
         # The CLI's own tries would hide an answer that was lost behind one that was not.
         if AWS_MAX_ATTEMPTS=1 ask ecs run-task --cluster "$cluster" --task-definition "$definition" --count 1 \
-            --launch-type "${ECS_LAUNCH_TYPE:-FARGATE}" --network-configuration "$network" \
+            --launch-type "${ECS_LAUNCH_TYPE:-FARGATE}" --network-configuration "file://"<(printf '%s' "$network") \
             --client-token "$token" --started-by "register-trust/$token" \
-            --overrides "{\"containerOverrides\":[{\"name\":$(json "$container"),\"command\":[$command]}]}" \
+            --overrides "file://"<(printf '{"containerOverrides":[{"name":%s,"command":[%s]}]}' "$(json "$container")" "$command") \
             --output text --query '[tasks[0].taskArn, failures[0].reason]'; then
             task=${answer%%$'\t'*}
             [[ $task != arn:* ]] || return 0
@@ -143,7 +143,10 @@ running() { # token: sets 'task' if ECS lists one that was started with it and i
 # Waits until the task has stopped, ten minutes at most. 'started' is empty if its container never ran;
 # 'reason' is ECS's word for why it stopped.
 wait_for() { # task
-    local tries=0 failures=0
+    local tries=0 failures=0 stopped='' why=''
+    if ask ecs wait tasks-stopped --cluster "$cluster" --tasks "$1"; then stopped=yes; else why=$error; fi
+    started=unknown reason=unknown
+    # The waiter gives up at the first error, and does not tell the reason.
     while [ "$tries" -lt 120 ] && [ "$failures" -lt 12 ]; do
         if ask ecs describe-tasks --cluster "$cluster" --tasks "$1" --output text \
             --query 'tasks[0].[lastStatus, startedAt, containers[0].runtimeId, stoppedReason]'; then
@@ -153,10 +156,11 @@ wait_for() { # task
                 [ "$started" != None$'\t'None ] || started=
                 return 0
             fi
-            error="after ten minutes ECS called it ${answer%%$'\t'*}" failures=0
+            error="ECS calls it ${answer%%$'\t'*}; ${why:-it stopped}" failures=0
         else
             failures=$((failures + 1))
         fi
+        [ -z "$stopped" ] || return 0
         tries=$((tries + 1))
         sleep 5
     done
@@ -178,10 +182,13 @@ read_log() { # task line...
         done
         [ -z "$found" ] || break
     done
+}
+
+show_log() { # task
     if [ -n "$log" ]; then
         printf '%s\n' "$log" | grep -vxF -- "$found" >&2 2>/dev/null || :
     else
-        say "WARNING the task left no log in $log_group, $stream${error:+: $error}"
+        say "WARNING the task left no log in $log_group, $log_prefix/$container/${1##*/}${error:+: $error}"
     fi
 }
 
@@ -278,7 +285,7 @@ settle() { # note
             say "WARNING $parameter held a kit with credentials, which is now in $file" ;;
         metadata | nothing) say "$parameter held no credentials" ;;
         absent) say "WARNING $parameter does not exist; if it appears later, it holds a kit that was never registered: delete it" ;;
-        other) next="look at it, and delete it and $note"; fail "what $parameter holds is no kit" ;;
+        other) next="look at it, and delete it and $note"; fail "what $parameter holds is not a kit" ;;
     esac
     state="what $parameter held is stored or worthless; it has to be deleted"
     forget
@@ -321,6 +328,7 @@ if [ "$kind" = check ]; then
     say "the task $task asks the hub"
     wait_for "$task" || fail "waiting for the task $task: $error"
     read_log "$task" valid worthless unknown
+    show_log "$task"
     printf '%s\n' "${found:-unknown}"
     state=''
     [ "$found" = valid ]
@@ -355,14 +363,22 @@ start "$token" "$@" "--out-ssm-parameter=$parameter" || {
 say "the task $task runs $definition"
 wait_for "$task" || fail "waiting for the task $task: $error"
 read_log "$task" "$parameter"
-wrong=''
-[ -n "$found" ] || wrong="without its receipt"
-[[ $'\n'$log != *$'\n'ERROR* ]] || wrong="beside an ERROR"
-
+show_log "$task"
 read_parameter || {
     next="allow ssm:GetParameter on it, and kms:Decrypt, and run '$again' again"
     fail "cannot read $parameter: $error"
 }
+# The log is looked at once more: stdout and stderr reach it by two ways, so that a failed run's
+# receipt can be there before its ERROR.
+if [ "$holds" = credentials ] && [ -n "$found" ]; then
+    seen=$log
+    read_log "$task" "$parameter"
+    [ "$log" = "$seen" ] || show_log "$task"
+fi
+wrong=''
+[ -n "$found" ] || wrong="without its receipt"
+[[ $'\n'$log != *$'\n'ERROR* ]] || wrong="beside an ERROR"
+
 case $holds in
     absent)
         if [ -z "$started$log" ]; then
@@ -370,12 +386,12 @@ case $holds in
             state="the task ended before its container ran; nothing was registered" next="run '$again' again"
         fi
         fail "the task left no kit${found:+, though it printed the receipt}; ECS says why it stopped: $reason" ;;
-    other) next="look at it, and delete it and $note"; fail "what $parameter holds is no kit" ;;
+    other) next="look at it, and delete it and $note"; fail "what $parameter holds is not a kit" ;;
     nothing)
         state="this run registered nothing"
         if [ -n "$found" ]; then
             forget || :
-            next="mend what the task's lines above say, and run '$again' again"
+            next="correct what the task's lines above say, and run '$again' again"
         else
             state+="; $parameter may still come to hold a kit, which was never registered ($note)"
         fi
@@ -404,7 +420,7 @@ if finish "$file" "$number" "$folder"; then
 else
     status=1 state="the valid kit is in $file"
 fi
-next="mend what the line above says, and run '$again' again"
+next="correct what the line above says, and run '$again' again"
 interruptible
 echo taken >>"$note"
 if forget; then state="the kit is handed on"; else status=1; fi

@@ -28,7 +28,7 @@ stage() { # prints the stage that PROD names
     case ${PROD-} in
         '') echo development ;;
         true) echo production ;;
-        *[!A-Za-z0-9_-]*) fail "PROD is '$PROD', which is no plain word such as stag or true" ;;
+        *[!A-Za-z0-9_-]*) fail "PROD is '$PROD', which is not a plain word such as stag or true" ;;
         *) printf '%s\n' "$PROD" ;;
     esac
 }

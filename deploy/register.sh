@@ -179,7 +179,7 @@ if [ "${1-}" = --numbers ]; then
     exit
 fi
 number=${1-}
-[[ $number =~ ^[0-9]+$ ]] || fail "'$number' is no trust's number; usage: deploy/register.sh N [OPTION]..."
+[[ $number =~ ^[0-9]+$ ]] || fail "'$number' is not a trust's number; usage: deploy/register.sh N [OPTION]..."
 shift
 folder=$(kits_folder)
 if [ "$*" = --check-kits ]; then

@@ -26,7 +26,7 @@ SELECT set_config('register_trust.id', :'trust_id', true),
 DO $$
 BEGIN
     IF current_setting('register_trust.hash') !~ '^[0-9a-f]{64}$' THEN
-        RAISE EXCEPTION 'nothing was changed: API_KEY_HASH is no SHA-256 in lower-case hex';
+        RAISE EXCEPTION 'nothing was changed: API_KEY_HASH is not a SHA-256 in lower-case hex';
     END IF;
     PERFORM FROM trust WHERE id = current_setting('register_trust.id')::uuid FOR UPDATE;
     IF NOT FOUND THEN

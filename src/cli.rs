@@ -1,5 +1,5 @@
-//! The command line (README, "Command line"): raw options first, then a request in which nothing
-//! is left to check.
+//! The command line (doc/reference.md, "Command line"): raw options first, then a request in which
+//! nothing is left to check.
 
 use std::ffi::OsString;
 

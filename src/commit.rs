@@ -1,5 +1,5 @@
-//! The commit's outcome, and whether a kit is valid: asked of the primary, not assumed (README,
-//! "Delivery").
+//! The commit's outcome, and whether a kit is valid: asked of the primary, not assumed
+//! (doc/reference.md, "The commit").
 //!
 //! `Ok` from a client library is not the server's word: PostgreSQL answers `COMMIT` with
 //! `ROLLBACK`, and no error, where the transaction had failed before.

@@ -1,4 +1,4 @@
-//! Handing the kit over, or taking it back with `[]` (README, "Delivery").
+//! Handing the kit over, or taking it back with `[]` (doc/reference.md, "Delivery").
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Where AWS is, as every AWS SDK reads it (README, "Environment").
+//! Where AWS is, as every AWS SDK reads it (doc/reference.md, "Environment").
 //! <https://docs.aws.amazon.com/sdkref/latest/guide/settings-reference.html>
 
 use hyper::http::uri::Authority;

@@ -1,4 +1,4 @@
-//! The kit: one line of JSON (README, "The kit").
+//! The kit: one line of JSON (doc/reference.md, "The kit").
 
 use std::fmt::Write;
 

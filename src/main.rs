@@ -1,5 +1,5 @@
 //! Registers one trust on a FLIP hub and hands over its kit of credentials, delivered before
-//! the commit. README.md holds the contract; `run` below is the whole way of the data.
+//! the commit. doc/reference.md has the rules; `run` below is the whole way of the data.
 
 mod aws;
 mod aws_error;

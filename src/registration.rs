@@ -1,4 +1,5 @@
-//! The registration: find the trust, or register it with a claimed slot (README, "Registration").
+//! The registration: find the trust, or register it with a claimed slot (doc/reference.md,
+//! "Registration").
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The environment, read once, into types (README, "Environment").
+//! The environment, read once, into types (doc/reference.md, "Environment").
 
 use std::ffi::OsString;
 use std::net::IpAddr;

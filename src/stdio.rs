@@ -1,5 +1,5 @@
 //! stdout, which takes the kit and the verdict, and stdin, where a reader acknowledges the kit
-//! (README, "Delivery").
+//! (doc/reference.md, "Delivery").
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};

@@ -1,4 +1,4 @@
-//! Waiting, always with an end: a limit, or a signal (README, "Delivery").
+//! Waiting, always with an end: a limit, or a signal (doc/reference.md, "Time limits").
 //!
 //! The program does one thing at a time. The thread that [`within`] starts exists only because
 //! neither the `postgres` crate, nor the resolver, nor a write to a pipe can be told when to give

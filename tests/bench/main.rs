@@ -1,4 +1,4 @@
-//! The benchmark: the tables of the README from one run, on a PostgreSQL of its own.
+//! The benchmark: the tables of doc/benchmarks.md from one run, on a PostgreSQL of its own.
 //! `make bench`; SAMPLES=20 for a quick look.
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! README, "Delivery": with `--await-ack` the reader says that it has the kit; then it is committed.
+//! doc/reference.md, "Delivery": with `--await-ack` the reader says that it has the kit; then it is
+//! committed.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};

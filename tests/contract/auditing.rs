@@ -1,4 +1,5 @@
-//! README, "Registration": the hub's own auditing sees a registration as the write that it is.
+//! doc/reference.md, "Registration": the hub's own auditing sees a registration as the write that
+//! it is.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! README, "Environment": AWS's variables and files as every AWS SDK reads them, and what is not
-//! supported named as such.
+//! doc/reference.md, "Environment": AWS's variables and files as every AWS SDK reads them, and what
+//! is not supported named as such.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};

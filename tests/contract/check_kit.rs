@@ -1,4 +1,4 @@
-//! README, "Command line": `--check-kit` says in one word whether a kit is valid.
+//! doc/reference.md, "Command line": `--check-kit` says in one word whether a kit is valid.
 
 use crate::support::hub::{Cluster, Pool, Pooler, Standby};
 use crate::support::{Hub, Program, Relay, Run, eventually};

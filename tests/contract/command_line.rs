@@ -1,4 +1,4 @@
-//! README, "Command line".
+//! doc/reference.md, "Command line".
 
 use std::ffi::OsStr;
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! README, "Delivery": the commit's outcome is asked for, not assumed.
+//! doc/reference.md, "The commit": the commit's outcome is asked for, not assumed.
 
 use crate::support::relay::{
     Later,

@@ -1,4 +1,5 @@
-//! README, "Security": no core dump of the program holds a secret, for there is none.
+//! doc/reference.md, "Logs and secrets": no core dump of the program holds a secret, for there is
+//! none.
 
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;

@@ -1,4 +1,4 @@
-//! README, "Delivery": SSM.
+//! doc/reference.md, "Delivery": SSM.
 
 use std::time::Duration;
 

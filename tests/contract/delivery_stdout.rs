@@ -1,4 +1,4 @@
-//! README, "Delivery": stdout.
+//! doc/reference.md, "Delivery": stdout.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;

@@ -77,6 +77,7 @@ fn a_verdict_that_cannot_be_put_over_the_kit_is_no_receipt() {
     hub.refuse_commits();
     let ssm = Ssm::new().verdicts(Answer::Refuse(400, "AccessDeniedException", "no"));
     let run = ssm.serve(hub.program(&NEW)).run().exits(1).prints("");
+    // It is there already, and not only to come.
     run.says("cannot leave [] as the verdict either")
         .says("/kit may hold a kit that was never registered: delete it");
     hub.assert_untouched();

@@ -1,4 +1,4 @@
-//! README, "Delivery": a put whose answer never came may still be stored later.
+//! doc/reference.md, "Delivery": a put whose answer never came may still be stored later.
 
 use crate::support::{Answer, Hub, Run, Ssm};
 

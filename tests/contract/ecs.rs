@@ -1,6 +1,6 @@
-//! README, "In production": deploy/ecs.sh with the real AWS CLI and the real program against moto's
-//! SSM, ECS and logs. Moto runs no tasks: behind `ecs run-task` stands something that runs the program
-//! with the task's overrides and writes its output to the log stream.
+//! doc/deploy.md, "ECS": deploy/ecs.sh with the real AWS CLI and the real program against moto's
+//! SSM, ECS and logs. Moto runs no tasks: behind `ecs run-task` stands something that runs the
+//! program with the task's overrides and writes its output to the log stream.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -25,6 +25,10 @@ esac
 const TASK: &str = r#"
 import boto3, json, os, subprocess, sys, time
 arguments = dict(zip(sys.argv[3::2], sys.argv[4::2]))
+# Read once: a pipe gives them once, and the real one gets the words instead.
+for option in '--overrides', '--network-configuration':
+    with open(arguments[option].removeprefix('file://')) as file:
+        arguments[option] = sys.argv[sys.argv.index(option) + 1] = file.read()
 override, = json.loads(arguments['--overrides'])['containerOverrides']
 network = json.loads(arguments['--network-configuration'])
 assert network['awsvpcConfiguration']['subnets'] and network['awsvpcConfiguration']['assignPublicIp'] == 'ENABLED', network
@@ -482,7 +486,8 @@ fn the_policies_and_the_task_definition_are_json_and_mark_every_placeholder() {
     let calls = script.split(" ask ").skip(1).filter_map(|call| {
         let mut words = call.split_whitespace();
         let (service, verb) = (words.next()?, words.next()?);
-        ["ecs", "ssm", "logs"].contains(&service).then(|| {
+        // `wait` describes.
+        (["ecs", "ssm", "logs"].contains(&service) && verb != "wait").then(|| {
             let parts = verb.split('-').map(|part| part[..1].to_uppercase() + &part[1..]);
             format!("\"{service}:{}\"", parts.collect::<String>())
         })

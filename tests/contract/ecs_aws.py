@@ -84,6 +84,14 @@ def advance(state, task):
         task['status'] = 'STOPPED'
 
 
+def document(text):
+    """A parameter's text, or that of the file that it names."""
+    if not text.startswith('file://'):
+        return json.loads(text)
+    with open(text.removeprefix('file://')) as file:
+        return json.load(file)
+
+
 def run_task(state, argument, fault):
     assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0, 'core dumps are on'
     token = argument['--client-token']
@@ -93,8 +101,8 @@ def run_task(state, argument, fault):
     if not task:
         if fault == 'no capacity':
             return 'None\tRESOURCE:FARGATE'
-        override, = json.loads(argument['--overrides'])['containerOverrides']
-        assert json.loads(argument['--network-configuration'])['awsvpcConfiguration']['subnets'] == ['subnet-1']
+        override, = document(argument['--overrides'])['containerOverrides']
+        assert document(argument['--network-configuration'])['awsvpcConfiguration']['subnets'] == ['subnet-1']
         assert override['name'] == 'register-trust' and argument['--launch-type'] == 'FARGATE'
         command = override['command']
         options = dict(word.partition('=')[::2] for word in command)
@@ -108,8 +116,10 @@ def run_task(state, argument, fault):
         state['tasks'][token] = task = {
             'arn': arn, 'id': str(uuid.uuid4()), 'key': 'k' + uuid.uuid4().hex, 'status': 'PENDING', 'word': how,
             'started': '2026-01-01T00:00:00Z\tab-12', 'log': [], 'steps': steps, 'options': options, 'run': os.environ['RUN'],
-            'started-by': argument['--started-by'], 'request': sys.argv[1:]}
-    assert task['request'] == sys.argv[1:], 'the token is that of another request'
+            'started-by': argument['--started-by'], 'command': command}
+    else:
+        override, = document(argument['--overrides'])['containerOverrides']
+        assert task['command'] == override['command'], 'the token is that of another request'
     if fault == 'lose':
         fail('Read timeout on endpoint URL: "https://ecs.eu-west-2.amazonaws.com/"', 255)
     if fault == 'break':
@@ -131,6 +141,15 @@ def answer(state, verb, argument, fault):
     if verb == 'list-tasks':
         alive = [task['arn'] for task in tasks if task['started-by'] == argument['--started-by'] and task['status'] != 'STOPPED']
         return alive[0] if alive and fault != 'stale' else 'None'
+    if verb == 'wait':
+        task, = (task for task in tasks if task['arn'] == argument['--tasks'])
+        for _ in range(20):
+            if task['status'] == 'STOPPED' or FAULTS.get('describe-tasks'):
+                break
+            advance(state, task)
+        if task['status'] != 'STOPPED' or FAULTS.get('describe-tasks'):
+            fail('Waiter TasksStopped failed: Max attempts exceeded', 255)
+        return ''
     if verb == 'describe-tasks':
         task, = (task for task in tasks if task['arn'] == argument['--tasks'])
         return 'None' if fault == 'stale' else f'{task["status"]}\t{task["started"]}\tEssential container in task exited'

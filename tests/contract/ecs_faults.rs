@@ -508,7 +508,7 @@ fn a_task_that_is_still_running_is_waited_for() {
 fn a_parameter_that_cannot_be_read_stays() {
     for (faults, said) in [
         (json!({"get-parameter": ["deny"]}), "allow ssm:GetParameter"),
-        (json!({"task": "leaves rubbish"}), "is no kit"),
+        (json!({"task": "leaves rubbish"}), "is not a kit"),
     ] {
         let place = Place::new();
         place.run(faults).fails().says(said).calls("delete-parameter", 0);

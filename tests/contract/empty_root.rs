@@ -1,7 +1,7 @@
-//! README, "In production": in a root that holds nothing but the binary, a CA bundle,
-//! /etc/hosts and /etc/resolv.conf, it resolves names, verifies TLS to PostgreSQL and to an https
-//! endpoint of SSM, and registers. In namespaces of its own: nothing but loopback is there. In an
-//! ordinary container, which has none, in a plain chroot.
+//! doc/deploy.md, "The image and the binary": in a root that holds nothing but the binary, a CA
+//! bundle, /etc/hosts and /etc/resolv.conf, it resolves names, verifies TLS to PostgreSQL and to an
+//! https endpoint of SSM, and registers. In namespaces of its own: nothing but loopback is there.
+//! In an ordinary container, which has none, in a plain chroot.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,5 +1,5 @@
-//! README, "Delivery": an answer that does not end is not read to its end. SSM's are in
-//! `doubtful_puts.rs`.
+//! doc/reference.md, "Time limits": an answer that does not end is not read to its end. SSM's are
+//! in `doubtful_puts.rs`.
 
 use crate::support::relay::{Strike, When};
 use crate::support::{Answer, Hub, Program, Relay, Ssm};

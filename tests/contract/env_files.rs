@@ -99,7 +99,7 @@ fn a_line_that_cannot_be_read_is_named_with_its_file() {
     for stage in ["a b", "../x", "$(id)", "x;y"] {
         let run = place.register(&[("PROD", stage)]);
         assert_eq!(run.status.code(), Some(1), "{}", text(&run));
-        says(&run, "which is no plain word such as stag or true");
+        says(&run, "which is not a plain word such as stag or true");
     }
 }
 

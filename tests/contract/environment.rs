@@ -1,4 +1,4 @@
-//! README, "Environment".
+//! doc/reference.md, "Environment".
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

@@ -1,4 +1,5 @@
-//! README, "Security" and "Delivery": an SSM or a metadata endpoint that means harm, or is late.
+//! doc/reference.md, "Logs and secrets" and "Delivery": an SSM or a metadata endpoint that means
+//! harm, or is late.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,5 +1,6 @@
-//! README, "Security": a peer that speaks PostgreSQL's protocol and means harm. It gets no secret
-//! onto stderr, forges no line, steers no terminal, and takes no memory and no time without end.
+//! doc/reference.md, "Logs and secrets": a peer that speaks PostgreSQL's protocol and means harm.
+//! It gets no secret onto stderr, forges no line, steers no terminal, and takes no memory and no
+//! time without end.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

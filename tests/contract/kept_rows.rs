@@ -1,5 +1,5 @@
-//! README, "Registration": what was written is checked. A trigger, rule or policy that swallows or
-//! alters one of the three rows is a failure, and nothing is registered.
+//! doc/reference.md, "Registration": what was written is checked. A trigger, rule or policy that
+//! swallows or alters one of the three rows is a failure, and nothing is registered.
 
 use crate::support::{Hub, Program};
 

@@ -1,4 +1,4 @@
-//! README, "Delivery": every wait is bounded. And what a run weighs.
+//! doc/reference.md, "Time limits": every wait is bounded. And what a run weighs.
 
 use std::net::TcpListener;
 

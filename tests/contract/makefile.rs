@@ -1,4 +1,4 @@
-//! README, "Two commands": the Makefile's targets.
+//! README, "Try it": the Makefile's targets.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -36,6 +36,7 @@ mod recipes;
 mod registration;
 mod regressions;
 mod secrets;
+mod session;
 mod signals;
 mod slots;
 mod supply;

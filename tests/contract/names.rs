@@ -1,5 +1,5 @@
-//! README, "Environment": a host's name is found as this machine finds it, without a crash: the static
-//! binary cannot load glibc's look-up modules.
+//! doc/reference.md, "Environment": a host's name is found as this machine finds it, without a
+//! crash: the static binary cannot load glibc's look-up modules.
 
 use std::process::{Command, Stdio};
 

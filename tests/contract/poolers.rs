@@ -1,4 +1,4 @@
-//! README, "Registration": behind a pooler of connections.
+//! doc/deploy.md, "Poolers": behind a pooler of connections.
 
 use crate::support::hub::{Pool, Pooler};
 use crate::support::{Hub, Relay};

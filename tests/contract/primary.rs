@@ -1,4 +1,5 @@
-//! README, "Delivery": only the primary is believed about a commit, and about what is registered.
+//! doc/reference.md, "The commit": only the primary is believed about a commit, and about what is
+//! registered.
 
 use crate::support::hub::{Cluster, Standby};
 use crate::support::not_run::{mounts, not_run};

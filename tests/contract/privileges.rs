@@ -1,4 +1,5 @@
-//! README, "Least privileges": what the role needs on the hub, column by column (`sql/grants.sql`).
+//! doc/deploy.md, "The role on the hub": what the role needs on the hub, column by column
+//! (`sql/grants.sql`).
 
 use crate::support::{Hub, Program, Run};
 

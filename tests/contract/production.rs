@@ -1,5 +1,6 @@
-//! README, "Environment": production. Verified TLS and IAM tokens against a real PostgreSQL that
-//! hands the password to a directory server of the test's own (`ldap` in pg_hba.conf).
+//! doc/reference.md, "Environment": production. Verified TLS and IAM tokens against a real
+//! PostgreSQL that hands the password to a directory server of the test's own (`ldap` in
+//! pg_hba.conf).
 
 use std::collections::HashSet;
 use std::fs;

@@ -214,9 +214,9 @@ fn a_key_is_replaced_for_one_trust_that_is_there_and_only_by_a_hash() {
     };
     for (id, hash, why) in [
         (unknown, &*new, "nothing was changed: no trust has the id 6d0d9d8e"),
-        (&*id, "", "nothing was changed: API_KEY_HASH is no SHA-256"),
-        (&*id, &new[1..], "nothing was changed: API_KEY_HASH is no SHA-256"),
-        (&*id, &new.to_uppercase(), "nothing was changed: API_KEY_HASH is no SHA-256"),
+        (&*id, "", "nothing was changed: API_KEY_HASH is not a SHA-256"),
+        (&*id, &new[1..], "nothing was changed: API_KEY_HASH is not a SHA-256"),
+        (&*id, &new.to_uppercase(), "nothing was changed: API_KEY_HASH is not a SHA-256"),
         ("trust_id=1", &*new, "invalid input syntax for type uuid"),
     ] {
         let run = replace(&hub, &["-v", id], hash);

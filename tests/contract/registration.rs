@@ -1,4 +1,4 @@
-//! README, "Registration" and "The kit".
+//! doc/reference.md, "Registration" and "The kit".
 
 use std::time::Duration;
 use std::{env, fs};

@@ -1,4 +1,4 @@
-//! README, "Security": none on stderr at any verbosity, none in argv.
+//! doc/reference.md, "Logs and secrets": none on stderr at any verbosity, none in argv.
 
 use crate::support::relay::{Strike, When};
 use crate::support::{Answer, Hub, Program, Relay, Run, Ssm, sha256_hex};

@@ -1,4 +1,5 @@
-//! README, "Signals": TERM, INT and HUP end a run promptly, also as process 1, and leave a verdict.
+//! doc/reference.md, "Signals": TERM, INT and HUP end a run promptly, also as process 1, and leave
+//! a verdict.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! README, "Registration": the slot pool.
+//! doc/reference.md, "Registration": the slot pool.
 
 use crate::support::{Hub, eventually};
 

@@ -1,4 +1,5 @@
-//! README, "Environment": TLS to the hub, where something is wrong with a certificate or with OpenSSL.
+//! doc/reference.md, "Environment": TLS to the hub, where something is wrong with a certificate or
+//! with OpenSSL.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -1,5 +1,5 @@
-//! README, "Delivery": a stdout or stderr that nobody reads ends no run in silence, and holds none up
-//! for ever.
+//! doc/reference.md, "Time limits": a stdout or stderr that nobody reads ends no run in silence,
+//! and holds none up for ever.
 
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::process::{Command, Stdio};

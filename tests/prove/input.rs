@@ -93,8 +93,8 @@ enum Outcome {
     Asked,
 }
 
-/// README's "Command line": every word is read into an option with or without a value; then the
-/// first of them that is wrong, or asks for help or the version, decides.
+/// doc/reference.md, "Command line": every word is read into an option with or without a value; then
+/// the first of them that is wrong, or asks for help or the version, decides.
 fn predicted(words: &Words) -> Outcome {
     let valued = |option: &str| {
         ["name", "code", "region", "out-ssm-parameter", "check-kit"].contains(&option)
@@ -320,7 +320,7 @@ fn settings(random: &mut Random, ssm: &str) -> Words {
     words
 }
 
-/// The variables that README's "Environment" calls invalid here.
+/// The variables that doc/reference.md, "Environment", calls invalid here.
 fn invalid(words: &[Vec<u8>]) -> Vec<&'static str> {
     // What is not UTF-8 is no text, and here it is a NUL, which no rule takes.
     let get = |key: &str| {

@@ -1,5 +1,5 @@
 //! The proof: storms, after which every kit that anybody could have read is compared with what the
-//! hub holds. README, "Proof", says how to run it at any size.
+//! hub holds. doc/faults.md, "How it is proved", says how to run it at any size.
 
 mod checker;
 mod crowds;
