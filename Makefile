@@ -156,10 +156,12 @@ bless: build ## write tests/frozen anew: read the diff as an operator would
 	@deploy/dev/need.sh build postgres >/dev/null
 	@BLESS=1 $(CARGO) test --locked --test all contract::frozen
 
-prove: ## the storms alone, at any size: make prove KILLS=5000 RUNS=200 CASES=50000
+# The ends, too: every command of the scripts at which a process can be killed or a disk can be full, and
+# every history of the model that can be replayed.
+prove: $(PROGRAM) ## the storms alone, at any size: make prove KILLS=5000 RUNS=200 CASES=50000
 	@deploy/dev/need.sh build postgres tests >/dev/null
-	@$(CARGO) test --locked --test all prove:: -- \
-	    --nocapture --test-threads=4 --skip doubt::
+	@ECS_KILLS=$(or $(ECS_KILLS),all) REPLAY=$(or $(REPLAY),all) $(CARGO) test --locked --test all -- \
+	    prove:: model:: hand_over:: ecs_faults::whichever --nocapture --test-threads=4 --skip doubt::
 
 bench: ## measure: the tables of doc/benchmarks.md
 	@deploy/dev/need.sh build postgres >/dev/null

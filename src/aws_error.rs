@@ -158,7 +158,7 @@ impl AwsError {
     }
 }
 
-/// A code or an id as it is, or nothing of it: what is longer, or of other letters, may be a quote.
+/// A code or an id, if it is short and plain. Anything else may quote a secret.
 fn plain(text: &str) -> &str {
     let fits = text.len() <= 60 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     if fits && words(text, 33) == text { text } else { "unreadable" }

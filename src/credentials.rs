@@ -89,7 +89,7 @@ fn profile() -> Result<Option<Credentials>, AwsError> {
             }
         }
     }
-    // First: beside static keys, too, they lead the SDKs to another identity or another host.
+    // First, for these lead the SDKs to another identity or another host, even if there are keys.
     let others = ["sso_session", "sso_start_url", "role_arn", "credential_process", "endpoint_url"];
     if let Some(key) = others.into_iter().find(|key| keys.contains_key(*key)) {
         return Err(none(&format!("the profile {profile:?} has {key}, which is not supported")));

@@ -67,7 +67,7 @@ pub async fn send(
     } else {
         Box::pin(stream)
     };
-    // The request line has the path alone, for this is no proxy.
+    // The request line has only the path, because this is not a proxy.
     *request.uri_mut() =
         uri.path_and_query().and_then(|it| it.as_str().parse().ok()).unwrap_or_default();
     let (mut sender, connection) = conn::handshake(stream).await.map_err(broken)?;

@@ -46,7 +46,7 @@ pub fn find_or_register(
         return Ok(registration);
     }
     transaction.reconcile(SlotNames::read(stage))?;
-    // Once more behind the last wait, too: that slot or another may have come free meanwhile.
+    // Once more after the last wait, too: a slot may have come free in the meantime.
     let mut some_free = true;
     while some_free {
         if let Some(registration) = attempt(transaction, &new)? {

@@ -64,8 +64,8 @@ pub fn source(stage: &Stage) -> &'static str {
     }
 }
 
-/// The digits behind the last `_`, if there is nothing else behind it. `None`: more than the
-/// hub's `int` column holds.
+/// The digits after the last `_`, if nothing else follows it. `None`: the number is too large for
+/// the hub's `int` column.
 fn number(name: &str) -> Option<i32> {
     match name.rsplit_once('_') {
         Some((_, digits)) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {

@@ -60,7 +60,7 @@ impl Wire {
         let (left, put_off) = (LONGEST_SESSION, PUT_OFF);
         if self.need != Need::None {
             socket.write_all(&SSL_REQUEST).await?;
-            // One byte, and none of what may stand behind it: that would be from before TLS.
+            // One byte only: anything that follows it was sent before TLS began, and cannot be trusted.
             match (socket.read_u8().await?, self.need) {
                 (b'S', _) => {
                     let stream = self.tls.handshake(socket).await?;

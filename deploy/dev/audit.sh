@@ -10,12 +10,12 @@ fail() { echo "ERROR $*" >&2; exit 1; }
 
 tools=${TOOLS:-target/tools}
 deny() { # option...
-    "$tools/bin/cargo-deny" --all-features --locked "$@"
+    "$tools/bin/cargo-deny" --all-features --locked "$@" check "${checks[@]}"
 }
 checks=("$@")
 [ $# != 0 ] || checks=(licenses sources bans advisories)
 if [[ " ${checks[*]} " != *' advisories '* ]]; then
-    deny check "${checks[@]}"
+    deny
     exit
 fi
 
@@ -38,4 +38,4 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 sed "s|^\[advisories\]\$|&\ndb-path = \"$work/dbs\"|" deny.toml >"$work/deny.toml"
 export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=url.file://$db.insteadOf GIT_CONFIG_VALUE_0=https://github.com/RustSec/advisory-db
-deny check --config "$work/deny.toml" "${checks[@]}"
+deny --config "$work/deny.toml"

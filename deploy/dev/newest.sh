@@ -51,7 +51,7 @@ ERROR nothing was built; to link this version in on purpose, set $allow=$version
 }
 
 # These make openssl-sys link another one in than pkg-config names.
-other=$(env | grep -oE '^([A-Za-z0-9_]*_)?OPENSSL_(DIR|LIB_DIR|INCLUDE_DIR|NO_PKG_CONFIG|LIBS)=' | tr '=\n' '  ' || true)
+other=$(env | grep -oE '^([A-Za-z0-9_]*_)?OPENSSL_(DIR|LIB_DIR|INCLUDE_DIR|NO_PKG_CONFIG|LIBS)=' | tr -s '=\n' ' ' || true)
 check openssl "$(pkg-config --modversion openssl)" "$(pkg-config --variable=libdir openssl)/libssl.a" \
     "${other:+${other}is set}"
 glibc=$(getconf GNU_LIBC_VERSION)

@@ -233,7 +233,7 @@ fn what_a_document_names_is_there() {
             }
         }
         // "make" is a verb as well: in prose a command stands in backticks.
-        let code: String = text.split("\n```").skip(1).step_by(2).collect();
+        let code = text.split("\n```").skip(1).step_by(2).collect::<Vec<_>>().join("\n");
         let commands = [text.split("`make "), code.split("$ make "), code.split("\nmake ")];
         for command in commands.into_iter().flat_map(|commands| commands.skip(1)) {
             let word = command.split(|c: char| !c.is_ascii_alphanumeric() && !"-<>".contains(c));

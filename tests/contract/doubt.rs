@@ -1,4 +1,4 @@
-//! README, "Delivery": what is said of versions and of doubts, and what is not.
+//! doc/reference.md, "Delivery": what is said of versions and of doubts, and what is not.
 
 use crate::support::{Answer, Hub, Ssm};
 

@@ -20,8 +20,21 @@ fn section(document: &str, title: &str) -> String {
 
 /// The blocks of shell in a section.
 fn blocks(section: &str) -> Vec<String> {
-    let blocks = section.split("```sh\n").skip(1);
-    blocks.map(|block| block.split_once("```").unwrap().0.to_owned()).collect()
+    blocks_of("sh", section)
+}
+
+fn blocks_of(language: &str, section: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    let block = |(at, _): (usize, _)| {
+        // A list indents its blocks.
+        let indent = section[..at].rsplit('\n').next().unwrap();
+        let block = section[at + fence.len()..].split("```").next().unwrap();
+        block
+            .lines()
+            .map(|line| format!("{}\n", line.strip_prefix(indent).unwrap_or(line)))
+            .collect()
+    };
+    section.match_indices(&fence).map(block).collect()
 }
 
 fn a_new_key() -> Vec<String> {
@@ -394,4 +407,91 @@ fn with_a_recipient_for_each_number_two_hospitals_get_a_kit_of_their_own() {
         assert_eq!(kit[0]["trust_name"], name);
         place.hub.assert_registered(&kit);
     }
+}
+
+/// The trust whose id the documents show.
+const SHOWN: &str = "6d0d9d8e-3f6e-4b4e-9d6a-0d5c8b9a7f10";
+
+/// Statements of a document, as somebody would type them into psql.
+fn typed(hub: &Hub, statements: &str) -> String {
+    let mut psql = Command::new(postgres_bin().join("psql"));
+    let run = psql.args(["-X", "-q", "-At", &url(hub), "-v", "ON_ERROR_STOP=1", "-c", statements]);
+    let run = run.output().unwrap();
+    assert!(run.status.success(), "{}", text(&run));
+    String::from_utf8(run.stdout).unwrap()
+}
+
+#[test]
+fn an_unknown_outcome_is_found_out_by_the_documents_own_lines() {
+    let mut place = Place::new();
+    assert!(place.register(&[]).status.success());
+    let kit = kit(&place, "kits/trust-1.json");
+    let id = kit[0]["trust_id"].as_str().unwrap();
+    let section = section("doc/operations.md", "Unknown outcomes");
+    let run = place.call(&["bash", "-c", &blocks(&section)[0]], &[]);
+    assert!(run.status.success(), "{}", text(&run));
+    says(&run, "kits/trust-1.json valid");
+
+    let call = blocks_of("console", &section).remove(0);
+    let (call, word) = call.split_once('\n').unwrap();
+    let call = call.trim_start_matches("$ ").replace(SHOWN, id);
+    let call = call.replace("Guy's and St Thomas' NHS Foundation Trust", "One");
+    let path = format!("PATH=$PWD/target/release:$PATH; {call}");
+    let run = place.call(&["bash", "-c", &path], &[]);
+    assert_eq!(String::from_utf8(run.stdout).unwrap(), word);
+
+    let number: String =
+        place.hub.value("SELECT xmin::text::bigint::text FROM trust WHERE name = 'One'");
+    let by_hand = &blocks_of("sql", &section)[0];
+    assert!(by_hand.contains("'1234567'") && by_hand.contains(SHOWN), "{by_hand}");
+    let by_hand = by_hand.replace("1234567", &number);
+    let answers = |id: &str| {
+        let by_hand = by_hand.replace(SHOWN, id);
+        let statements = by_hand.lines().map(|statement| typed(&place.hub, statement));
+        statements.collect::<Vec<_>>().concat()
+    };
+    assert_eq!(answers(id), "f\ncommitted\n1\n");
+    assert_eq!(answers(SHOWN), "f\ncommitted\n0\n");
+}
+
+#[test]
+fn a_trust_whose_kit_is_lost_is_registered_anew_by_the_documents_own_lines() {
+    let mut place = Place::new();
+    assert!(place.register(&[]).status.success());
+    let lost = kit(&place, "kits/trust-1.json");
+    fs::remove_file(place.dir.join("kits/trust-1.json")).unwrap();
+    let lines = blocks(&section("doc/operations.md", "A lost kit")).remove(0);
+    let lines = lines.replace(SHOWN, lost[0]["trust_id"].as_str().unwrap());
+    let url = url(&place.hub);
+    let run = place.call(&["bash", "-e", "-c", &lines], &[("DATABASE_URL", &url)]);
+    assert!(run.status.success(), "{}", text(&run));
+    let new = kit(&place, "kits/trust-1.json");
+    assert_ne!(new[0]["trust_id"], lost[0]["trust_id"]);
+    assert_eq!(new[0]["fl_kit_slot"], lost[0]["fl_kit_slot"]);
+    place.hub.assert_registered(&new);
+}
+
+#[test]
+fn the_scripts_for_the_owner_and_the_question_for_locks_run_as_the_documents_write_them() {
+    let mut place = Place::new();
+    // All tests share a server, and a server its roles.
+    let role = format!("documents_{}", std::process::id());
+    place.hub.execute(&format!("CREATE ROLE {role}"));
+    let url = url(&place.hub);
+    let sections = [
+        section("doc/operations.md", "Several trusts of one name"),
+        section("doc/deploy.md", "The role on the hub"),
+    ];
+    for lines in sections.iter().flat_map(|section| blocks(section)) {
+        let lines = lines.replace("role=register_trust", &format!("role={role}"));
+        let run = place.call(&["bash", "-e", "-c", &lines], &[("DATABASE_URL", &url)]);
+        assert!(run.status.success(), "{lines}{}", text(&run));
+    }
+    let granted = format!("SELECT has_column_privilege('{role}', 'trust', 'name', 'SELECT')");
+    assert!(place.hub.value::<bool>(&granted));
+    assert!(place.hub.value::<bool>("SELECT to_regclass('trust_name_unique') IS NOT NULL"));
+    place.hub.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    let question = &blocks_of("sql", &section("doc/operations.md", "Who holds the lock"))[0];
+    // Other tests' runs are at work, too.
+    typed(&place.hub, question);
 }

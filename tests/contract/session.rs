@@ -61,7 +61,8 @@ fn the_recorded_session_is_what_its_commands_print() {
         .output()
         .unwrap();
     assert!(removed.status.success(), "{}", text(&removed));
-    let printed = normal(&text(&run), place.dir.to_str().unwrap());
+    let printed = String::from_utf8(run.stdout).unwrap();
+    let printed = normal(&printed, place.dir.to_str().unwrap());
     assert_eq!(printed.lines().collect::<Vec<_>>(), recorded);
 }
 

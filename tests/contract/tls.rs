@@ -17,13 +17,13 @@ use openssl::x509::{X509, X509Builder};
 
 use super::hostile_hub::error;
 use super::production::{hub, production};
+use crate::support::hub::folder;
 use crate::support::{Program, certificates};
 
 const NEW: [&str; 4] = ["--name", "A", "--code", "GSTT"];
 
 static FILES: LazyLock<PathBuf> = LazyLock::new(|| {
-    let dir = std::env::temp_dir().join(format!("register-trust-{}-tls-files", std::process::id()));
-    fs::create_dir_all(&dir).unwrap();
+    let dir = folder("tls-files");
     certificates(&dir, "DNS:localhost");
     dir
 });

@@ -28,8 +28,18 @@ const HUB_SH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/dev/hub.sh");
 /// ends. Then it stops the server and removes its files.
 fn sweeper(dir: &Path) -> Child {
     let mut sweeper = Command::new("sh");
-    sweeper.args(["-c", "cat; exec \"$0\" remove \"$1\" >/dev/null 2>&1", HUB_SH]).arg(dir);
+    sweeper
+        .args(["-c", "cat; \"$0\" remove \"$1\" >/dev/null 2>&1 && rm -rf \"$1\"", HUB_SH])
+        .arg(dir);
     sweeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// A folder of the test's own, which goes when this process ends.
+pub fn folder(name: &str) -> PathBuf {
+    let dir = std::env::temp_dir().join(format!("register-trust-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    std::mem::forget(sweeper(&dir));
+    dir
 }
 
 /// Where PostgreSQL's programs are; `make test PG=DIR` says which.
