@@ -143,8 +143,8 @@ running() { # token: sets 'task' if ECS lists one that was started with it and i
 # Waits until the task has stopped, ten minutes at most. 'started' is empty if its container never ran;
 # 'reason' is ECS's word for why it stopped.
 wait_for() { # task
-    local tries=0 failures=0 stopped='' why=''
-    if ask ecs wait tasks-stopped --cluster "$cluster" --tasks "$1"; then stopped=yes; else why=$error; fi
+    local tries=0 failures=0 stopped=''
+    ! ask ecs wait tasks-stopped --cluster "$cluster" --tasks "$1" || stopped=yes
     started=unknown reason=unknown
     # The waiter gives up at the first error, and does not tell the reason.
     while [ "$tries" -lt 120 ] && [ "$failures" -lt 12 ]; do
@@ -156,7 +156,7 @@ wait_for() { # task
                 [ "$started" != None$'\t'None ] || started=
                 return 0
             fi
-            error="ECS calls it ${answer%%$'\t'*}; ${why:-it stopped}" failures=0
+            error="after ten minutes ECS called it ${answer%%$'\t'*}" failures=0
         else
             failures=$((failures + 1))
         fi

@@ -1,4 +1,4 @@
-//! doc/reference.md, "The commit": the commit's outcome is asked for, not assumed.
+//! doc/reference.md, "The commit": the program asks for the commit's outcome, and assumes nothing.
 
 use crate::support::relay::{
     Later,

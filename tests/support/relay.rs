@@ -104,10 +104,11 @@ struct State {
     lines: Vec<Weak<Line>>,
     /// Messages so far, by conversation and side.
     counts: [[usize; 2]; 2],
-    trips: Trips,
+    /// By conversation.
+    trips: [Trips; 2],
 }
 
-/// Questions that were answered on the newest connection to the hub. Bytes on their way count as
+/// Questions that were answered on the newest connection. Bytes on their way count as
 /// one question however many messages they hold; a farewell gets no answer and does not count.
 #[derive(Default)]
 struct Trips {
@@ -156,7 +157,7 @@ impl Relay {
             over: false,
             lines: Vec::new(),
             counts: [[0; 2]; 2],
-            trips: Trips::default(),
+            trips: Default::default(),
         };
         let state = Arc::new(Mutex::new(state));
         Relay { addresses: Vec::new(), state, connections: Arc::default(), struck }.listen(
@@ -217,6 +218,10 @@ impl Relay {
         self.addresses[0].1.port()
     }
 
+    pub fn ssm_port(&self) -> u16 {
+        self.addresses[1].1.port()
+    }
+
     pub fn serve(&self, program: Program) -> Program {
         self.addresses.iter().fold(program, |program, (talk, at)| match talk {
             Talk::Hub => {
@@ -266,10 +271,17 @@ impl Relay {
         self.state().counts[Talk::Hub as usize][Side::Run as usize]
     }
 
-    /// Round trips of the newest connection: of its login, and after it.
+    /// Round trips of the newest connection to the hub: of its login, and after it. In TLS the login
+    /// has no end that could be seen.
     pub fn round_trips(&self) -> (u32, u32) {
-        let state = self.state();
-        (state.trips.login, state.trips.after)
+        let [hub, _] = &self.state().trips;
+        (hub.login, hub.after)
+    }
+
+    /// Round trips of the newest connection to SSM.
+    pub fn ssm_round_trips(&self) -> u32 {
+        let [_, ssm] = &self.state().trips;
+        ssm.login
     }
 
     /// Every moment of the conversations that were had.
@@ -329,14 +341,12 @@ fn connect(run: TcpStream, talk: Talk, to: SocketAddr, shared: &Arc<Mutex<State>
         encrypted: AtomicBool::new(false),
     });
     state.lines.push(Arc::downgrade(&line));
-    if talk == Talk::Hub {
-        state.trips = Trips::default();
-    }
+    state.trips[talk as usize] = Trips::default();
     for from in [Side::Run, Side::Peer] {
         let (source, _) = line.ends(from);
         source.set_nodelay(true).unwrap();
         let (line, seen) = (line.clone(), shared.clone());
-        let seen = move |bytes: &[u8]| seen.lock().unwrap().trips.count(talk, from, bytes);
+        let seen = move |bytes: &[u8]| seen.lock().unwrap().trips[talk as usize].count(from, bytes);
         let bytes = incoming(source.try_clone().unwrap(), round_trip / 2, seen);
         let state = shared.clone();
         thread::spawn(move || line.pump(&state, from, bytes));
@@ -345,13 +355,12 @@ fn connect(run: TcpStream, talk: Talk, to: SocketAddr, shared: &Arc<Mutex<State>
 }
 
 impl Trips {
-    fn count(&mut self, talk: Talk, from: Side, bytes: &[u8]) {
+    fn count(&mut self, from: Side, bytes: &[u8]) {
         /// `AuthenticationOk`, the end of the login's last question.
         const LOGGED_IN: &[u8] = b"R\0\0\0\x08\0\0\0\0";
-        match (talk, from) {
-            (Talk::Ssm, _) => {}
-            (Talk::Hub, Side::Run) => self.asked = true,
-            (Talk::Hub, Side::Peer) => {
+        match from {
+            Side::Run => self.asked = true,
+            Side::Peer => {
                 if std::mem::take(&mut self.asked) {
                     *(if self.logged_in { &mut self.after } else { &mut self.login }) += 1;
                 }
@@ -526,14 +535,18 @@ impl Line {
     /// The length of the first message, if all of it is there.
     fn first_message(&self, from: Side, started: &mut bool, bytes: &[u8]) -> Option<usize> {
         let number = |at| Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?) as usize);
+        // A handshake record: no request of HTTP's begins so.
+        if self.talk == Talk::Ssm && bytes.first() == Some(&0x16) {
+            self.encrypted.store(true, SeqCst);
+        }
         let length = match (self.talk, from) {
+            _ if self.encrypted.load(SeqCst) => Some(bytes.len()).filter(|length| *length > 0)?,
             (Talk::Ssm, _) => {
                 let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
                 let text = String::from_utf8_lossy(&bytes[..head]).to_lowercase();
                 let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
                 head + length.map_or(0, |length| length.trim().parse().unwrap())
             }
-            _ if self.encrypted.load(SeqCst) => Some(bytes.len()).filter(|length| *length > 0)?,
             // Before the start-up message there is no type, and there may be a request for TLS.
             (Talk::Hub, Side::Run) if !*started => {
                 *started = number(4)? == 3 << 16;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use openssl::ssl::SslAcceptor;
 use serde_json::{Value, json};
 
 use super::Program;
@@ -64,14 +65,26 @@ impl Default for Ssm {
 
 impl Ssm {
     pub fn new() -> Ssm {
+        Ssm::behind(Some)
+    }
+
+    /// One that speaks TLS.
+    pub fn with_tls(acceptor: SslAcceptor) -> Ssm {
+        Ssm::behind(move |stream| acceptor.accept(stream).ok())
+    }
+
+    /// `open` is what comes before the first request.
+    fn behind<S: Read + Write>(
+        open: impl Fn(TcpStream) -> Option<S> + Clone + Send + 'static,
+    ) -> Ssm {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::<(Mutex<State>, Condvar)>::default();
         let shared = state.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let shared = shared.clone();
-                thread::spawn(move || serve(stream, &shared));
+                let (open, shared) = (open.clone(), shared.clone());
+                thread::spawn(move || open(stream).map(|stream| serve(stream, &shared)));
             }
         });
         Ssm { port, state }
@@ -145,7 +158,7 @@ impl Ssm {
     }
 }
 
-fn serve(mut stream: TcpStream, shared: &(Mutex<State>, Condvar)) {
+fn serve<S: Read + Write>(mut stream: S, shared: &(Mutex<State>, Condvar)) {
     let Some((head, body)) = read_request(&mut stream) else { return };
     let get = head.contains("x-amz-target: amazonssm.getparameter");
     let answer = {
@@ -172,7 +185,7 @@ fn serve(mut stream: TcpStream, shared: &(Mutex<State>, Condvar)) {
     };
     let value = body["Value"].as_str().unwrap_or_default();
     // Until the client has gone.
-    let hang = |mut stream: TcpStream| while let Ok(1..) = stream.read(&mut [0; 1024]) {};
+    let hang = |mut stream: S| while let Ok(1..) = stream.read(&mut [0; 1024]) {};
     let (status, text) = match answer {
         Answer::Store => store(),
         Answer::Refuse(status, code, message) => {
@@ -219,7 +232,7 @@ fn serve(mut stream: TcpStream, shared: &(Mutex<State>, Condvar)) {
     );
 }
 
-fn read_request(stream: &mut TcpStream) -> Option<(String, Value)> {
+fn read_request(stream: &mut impl Read) -> Option<(String, Value)> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 4096];
     loop {
