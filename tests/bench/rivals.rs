@@ -24,7 +24,9 @@ impl Rivals {
             let messages = messages.map(|message| {
                 let ends = message.matches(";\n").count().saturating_sub(1);
                 let message = message.replacen(";\n", "\\;\n", ends);
-                message.replace(":'name'", "':name'").replace(":'xact_id'", "':xact_id'")
+                ["name", "trust_id", "xact_id"].into_iter().fold(message, |message, variable| {
+                    message.replace(&format!(":'{variable}'"), &format!("':{variable}'"))
+                })
             });
             fs::write(dir.join(file("pgbench", register)), messages.concat()).unwrap();
         }
@@ -57,6 +59,7 @@ impl Rivals {
             let mut command = self.psql(hub, &self.dir.join(file("psql", register)));
             let name = if register { fresh() } else { KNOWN.to_owned() };
             command.env("PGPORT", port.to_string()).args(["-v", &format!("name={name}")]);
+            command.args(["-v", &trust_id()]);
             command
         })
     }
@@ -66,8 +69,8 @@ impl Rivals {
         Box::new(move || {
             let mut command = self.command("pgbench", hub, port);
             let name = if register { fresh() } else { KNOWN.to_owned() };
-            command.args(["-C", "-n", "-c", "1", "-t", "1", "-D", &format!("name={name}"), "-f"]);
-            command.arg(self.dir.join(file("pgbench", register)));
+            command.args(["-C", "-n", "-c", "1", "-t", "1", "-D", &format!("name={name}")]);
+            command.args(["-D", &trust_id(), "-f"]).arg(self.dir.join(file("pgbench", register)));
             command
         })
     }
@@ -75,6 +78,11 @@ impl Rivals {
 
 fn file(program: &str, register: bool) -> String {
     format!("{program}-{}.sql", if register { "register" } else { "skip" })
+}
+
+fn trust_id() -> String {
+    let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
+    format!("trust_id={}", uuid.trim())
 }
 
 /// The statements of a registration, or of a look that finds the trust, with one text for each
@@ -86,18 +94,19 @@ fn messages(register: bool) -> [String; 3] {
     };
     let open = bare(include_str!("../../sql/open.sql")).replace(":name_lock", "42");
     let hash = "'0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'::text";
-    let find = bare(include_str!("../../sql/register.sql"))
-        .replace("$1", ":'name'::text")
-        .replace("$2", "'NEW'::text")
-        .replace("$3", "NULL::text")
-        .replace("$4", hash)
-        .replace("$5", "true");
+    let claim = bare(include_str!("../../sql/register.sql"))
+        .replace("$1", ":'trust_id'::text")
+        .replace("$2", ":'name'::text")
+        .replace("$3", "'NEW'::text")
+        .replace("$4", "NULL::text")
+        .replace("$5", hash);
     if register {
-        let find = find.replace(";\n", " \\gset\n");
+        let claim = claim.replace(";\n", " \\gset\n");
         let commit = format!("COMMIT;\n{}", bare(include_str!("../../sql/confirm.sql")));
-        [open, find, commit]
+        [open, claim, commit]
     } else {
         // The program just leaves; pgbench insists on an end.
-        [open, format!("{find}ROLLBACK;\n"), String::new()]
+        let look = bare(include_str!("../../sql/look.sql")).replace("$1", ":'name'::text");
+        [open, claim, format!("{look}ROLLBACK;\n")]
     }
 }
