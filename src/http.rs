@@ -61,6 +61,9 @@ pub async fn send(
     let stream = TcpStream::connect(&addresses[..]).await;
     let stream =
         stream.map_err(|error| other(&format!("cannot connect to {host}:{port}"), &error))?;
+    // Otherwise the request waits until the peer has acknowledged the end of the TLS handshake: one
+    // more round trip.
+    let _ = stream.set_nodelay(true);
     let stream: Pin<Box<dyn Bytes>> = if secure {
         let tls = Tls { host, verify: Verify::Host, authorities: authorities.clone() };
         Box::pin(tls.handshake(stream).await.map_err(HttpError::Tls)?)

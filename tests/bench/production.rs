@@ -24,7 +24,7 @@ const AUTHORITIES: usize = 144;
 /// The network's round trips, in ms; the last one is long enough to count them on.
 const WIRES: [u64; 2] = [1, 10];
 
-/// What is measured beside the ratios of the issue.
+/// Registrations, by what is different.
 const NONE: &str = "no TLS";
 const ONE_ROOT: &str = "verify-full, one root";
 const BUNDLE: &str = "verify-full, bundle";
@@ -59,7 +59,7 @@ pub fn production(
 ) -> (String, Vec<(&'static str, f64, f64)>) {
     // Where the server's user can read them.
     let files = std::env::temp_dir().join(format!("register-trust-bench-{}", std::process::id()));
-    let cluster = Box::leak(Box::new(secure_cluster(&dir.join("secure"), &files)));
+    let cluster = Box::leak(Box::new(secure_cluster(&dir.with_extension("secure"), &files)));
     let hub = hub(cluster, rivals, 10, false);
     let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
     acceptor.set_private_key_file(files.join("server.key"), SslFiletype::PEM).unwrap();

@@ -76,6 +76,17 @@ impl Rivals {
     }
 }
 
+impl Drop for Rivals {
+    /// Otherwise the server's folder stays, for it is not empty.
+    fn drop(&mut self) {
+        for (program, register) in
+            [("psql", true), ("psql", false), ("pgbench", true), ("pgbench", false)]
+        {
+            let _ = fs::remove_file(self.dir.join(file(program, register)));
+        }
+    }
+}
+
 fn file(program: &str, register: bool) -> String {
     format!("{program}-{}.sql", if register { "register" } else { "skip" })
 }
