@@ -11,16 +11,17 @@ SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
 host=$(rustc -vV | sed -n 's/^host: //p')
 trap 'rm -f sbom.json' EXIT
+mkdir -p "${1%/*}"
 "$TOOLS/bin/cargo-cyclonedx" cyclonedx --quiet --format json --spec-version 1.5 --target "$host" --override-filename sbom
 python3 - sbom.json "$1" "$libraries" <<'END'
 import json
-import os
+import re
 import sys
 
 crates, target, libraries = sys.argv[1:]
 with open(crates) as file:
     # It does not tell in which folder it was made.
-    sbom = json.loads(file.read().replace(f"path+file://{os.getcwd()}", "path+file:///register-trust"))
+    sbom = json.loads(re.sub(r'path\+file://[^"#]*', "path+file:///register-trust", file.read()))
 for line in libraries.splitlines():
     name, version, package = line.split()
     reference = f"pkg:generic/{name}@{version}"

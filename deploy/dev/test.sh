@@ -7,7 +7,8 @@ cd "$(dirname "$0")/../.."
 
 not_run=target/not-run
 rm -f "$not_run"
-RUST_TEST_THREADS=8 deploy/dev/live.sh - deploy/dev/cargo.sh test --locked "$@"
+# A shell's background job ignores INT and QUIT, and so would all that the tests interrupt.
+RUST_TEST_THREADS=8 env --default-signal deploy/dev/live.sh - deploy/dev/cargo.sh test --locked "$@"
 [ -s "$not_run" ] || exit 0
 sort -u "$not_run" | sed 's/^/not run: /'
 grep -qv 'no container engine' "$not_run" || exit 0

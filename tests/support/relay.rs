@@ -218,6 +218,7 @@ impl Relay {
         self.addresses[0].1.port()
     }
 
+    #[allow(dead_code, reason = "the benchmark alone uses it")]
     pub fn ssm_port(&self) -> u16 {
         self.addresses[1].1.port()
     }
@@ -279,6 +280,7 @@ impl Relay {
     }
 
     /// Round trips of the newest connection to SSM.
+    #[allow(dead_code, reason = "the benchmark alone uses it")]
     pub fn ssm_round_trips(&self) -> u32 {
         let [_, ssm] = &self.state().trips;
         ssm.login

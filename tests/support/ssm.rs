@@ -69,6 +69,7 @@ impl Ssm {
     }
 
     /// One that speaks TLS.
+    #[allow(dead_code, reason = "the benchmark alone uses it")]
     pub fn with_tls(acceptor: SslAcceptor) -> Ssm {
         Ssm::behind(move |stream| acceptor.accept(stream).ok())
     }
