@@ -23,14 +23,10 @@ set -euo pipefail
 set +x
 ulimit -c 0
 umask 077
-# What is closed must not be opened again as the end of a pipe.
-{ : <&0; } 2>/dev/null || exec </dev/null
-{ : >&1; } 2>/dev/null || exec >/dev/null
-{ : >&2; } 2>/dev/null || exec 2>/dev/null
-
-here=$(cd "$(dirname "$0")" && pwd)
+# First: it takes away what an inherited shell would change below.
 # shellcheck source-path=SCRIPTDIR source=lib.sh
-. "$here/lib.sh"
+. "$(dirname "$0")/lib.sh"
+here=$(cd "$(dirname "$0")" && pwd)
 
 numbers() {
     local variable

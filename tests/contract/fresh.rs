@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::support::hub::{Cluster, postgres_bin};
 use crate::support::not_run::not_run;
-use crate::support::{eventually, root};
+use crate::support::{eventually, lay_checkout, root};
 
 /// A folder of the test's own; what hubs there are in it are removed in the end.
 struct Folder(PathBuf);
@@ -27,21 +27,7 @@ impl Folder {
     /// A checkout with the built program in its place.
     fn checkout(&self, name: &str) -> PathBuf {
         let dir = self.0.join(name);
-        fs::create_dir_all(dir.join("target/release")).unwrap();
-        for entry in [
-            "Cargo.toml",
-            "Cargo.lock",
-            "Makefile",
-            ".env.development",
-            "doc",
-            "src",
-            "sql",
-            "deploy",
-        ] {
-            succeeds(Command::new("cp").arg("-R").arg(root().join(entry)).arg(&dir));
-        }
-        // Newer than the sources, so that nothing is built.
-        fs::copy(crate::support::run::PROGRAM, dir.join("target/release/register-trust")).unwrap();
+        lay_checkout(&dir);
         dir
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use crate::support::{Hub, root};
+use crate::support::{Hub, lay_checkout};
 
 /// A checkout of its own with the built program in its place, so that nothing of the
 /// developer's is touched.
@@ -14,23 +14,7 @@ struct Checkout(PathBuf);
 impl Checkout {
     fn new(name: &str) -> Checkout {
         let dir = std::env::temp_dir().join(format!("checkout-{name}-{}", std::process::id()));
-        fs::create_dir_all(dir.join("target/release")).unwrap();
-        for entry in [
-            "Cargo.toml",
-            "Cargo.lock",
-            "Makefile",
-            ".env.development",
-            "doc",
-            "src",
-            "sql",
-            "deploy",
-        ] {
-            let copied =
-                Command::new("cp").arg("-R").arg(root().join(entry)).arg(&dir).status().unwrap();
-            assert!(copied.success());
-        }
-        // Newer than the sources, so that nothing is built.
-        fs::copy(crate::support::run::PROGRAM, dir.join("target/release/register-trust")).unwrap();
+        lay_checkout(&dir);
         Checkout(dir)
     }
 

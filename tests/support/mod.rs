@@ -55,3 +55,18 @@ pub fn certificates(dir: &std::path::Path, names: &str) {
     let output = make.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// Lays a checkout into this folder, with the built program in its place: the developer's own is not
+/// touched.
+pub fn lay_checkout(dir: &std::path::Path) {
+    std::fs::create_dir_all(dir.join("target/release")).unwrap();
+    for entry in
+        ["Cargo.toml", "Cargo.lock", "Makefile", ".env.development", "doc", "src", "sql", "deploy"]
+    {
+        let mut copy = std::process::Command::new("cp");
+        let copied = copy.arg("-R").arg(root().join(entry)).arg(dir).status().unwrap();
+        assert!(copied.success(), "{entry}");
+    }
+    // Newer than the sources, so that nothing is built.
+    std::fs::copy(run::PROGRAM, dir.join("target/release/register-trust")).unwrap();
+}
