@@ -68,8 +68,10 @@ enter() { # root; what follows runs in it
     mount --bind "$rust" "$1/opt/rust"
     mount -o remount,bind,ro "$1/opt/rust"
     mount -t proc proc "$1/proc"
-    mkdir -p "$1/dev/shm"
+    mkdir -p "$1/dev/shm" "$1/dev/pts"
     mount -t tmpfs -o mode=1777 shm "$1/dev/shm"
+    mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts "$1/dev/pts"
+    ln -sf pts/ptmx "$1/dev/ptmx"
 }
 # What Docker leaves to root by default.
 capabilities=-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,+net_raw,+sys_chroot,+mknod,+audit_write,+setfcap
@@ -131,7 +133,7 @@ for who in ${WHO:-root user}; do
         echo "$who ALL=(ALL) NOPASSWD: ALL" >"$root/etc/sudoers.d/$who"
         two_commands "$who"
     fi
-    umount -R "$root/proc" "$root/dev/shm" "$root/opt/rust"
+    umount -R "$root/proc" "$root/dev/shm" "$root/dev/pts" "$root/opt/rust"
     rm -rf --one-file-system "$root"
 done
 cat "$work/times"
