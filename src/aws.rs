@@ -22,7 +22,7 @@ use crate::error::Failure;
 use crate::http::{self, Sent};
 use crate::secret::Secret;
 use crate::tls::Authorities;
-use crate::wait::{self, Stop};
+use crate::wait;
 
 /// Longest wait for one attempt, credentials included; and for all attempts of one call.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -83,8 +83,7 @@ impl Aws {
         let (version, doubt) = self.call("AmazonSSM.PutParameter", &request, Some(value), read);
         request.value.zeroize();
         let step = format!("put {name} into SSM");
-        let failure = |error: AwsError| error.into_failure().during(&step);
-        Put { version: version.map_err(failure), doubt }
+        Put { version: version.map_err(|error| error.failure.during(&step)), doubt }
     }
 
     /// The text of a parameter, decrypted if it is encrypted.
@@ -92,7 +91,7 @@ impl Aws {
         let request = GetParameterRequest { name: name.to_owned(), with_decryption: Some(true) };
         let read: Read<String> =
             |answer| answer.pointer("/Parameter/Value")?.as_str().map(str::to_owned);
-        self.call("AmazonSSM.GetParameter", &request, None, read).0.map_err(AwsError::into_failure)
+        self.call("AmazonSSM.GetParameter", &request, None, read).0.map_err(|error| error.failure)
     }
 
     /// A login token for RDS: a presigned URL without its scheme, valid for 15 minutes.
@@ -101,7 +100,7 @@ impl Aws {
     pub fn rds_token(&self, address: &str, user: &str, limit: Duration) -> Result<Secret, Failure> {
         let found = run(limit, async move { within(limit, credentials::find()).await });
         let credentials =
-            found.map_err(|error| error.into_failure().during("sign the login to the hub"))?;
+            found.map_err(|error| error.failure.during("sign the login to the hub"))?;
         let region = self.region_at(format!("https://{address}"));
         let mut request = SignedRequest::new("GET", "rds-db", &region, "/");
         request.add_param("Action", "connect");
@@ -140,7 +139,8 @@ impl Aws {
                 };
                 match pauses.next() {
                     Some(pause) if error.transient && Instant::now() + pause < deadline => {
-                        warn!("SSM: {}; trying again in {} ms", error.kind, pause.as_millis());
+                        let (what, ms) = (error.failure.what, pause.as_millis());
+                        warn!("SSM: {what}; trying again in {ms} ms");
                         sleep(pause).await;
                     }
                     _ => return Err(error),
@@ -195,21 +195,14 @@ fn run<T: Send + 'static>(
     limit: Duration,
     work: impl Future<Output = Result<T, AwsError>> + Send + 'static,
 ) -> Result<T, AwsError> {
-    let done = wait::within(limit + GRACE, move || {
+    wait::within(limit + GRACE, AwsError::late, move || {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| AwsError::internal(&error.to_string()))?;
+        let runtime = runtime.map_err(|error| Failure::internal(error.to_string()))?;
         let done = runtime.block_on(work);
         // A resolver that was given up may still be at work: it is not waited for.
         runtime.shutdown_background();
         done
-    });
-    done.unwrap_or_else(|stop| {
-        Err(match stop {
-            Stop::Late(limit) => AwsError::late(limit),
-            Stop::Broken(why) => AwsError::internal(&why),
-            Stop::Interrupted => AwsError::interrupted(),
-        })
-    })
+    })?
 }
 
 async fn within<T>(

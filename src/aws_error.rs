@@ -13,59 +13,41 @@ use crate::wait;
 
 /// A call that failed.
 pub struct AwsError {
-    /// The kind of error, in our words or as AWS's code.
-    pub kind: String,
-    /// AWS's own words, if it answered.
-    message: String,
-    /// What to do about it.
-    next: String,
+    pub failure: Failure,
     /// Worth another attempt.
     pub transient: bool,
     /// SSM itself refused: the request is not carried out, now or later.
     pub from_ssm: bool,
 }
 
-impl AwsError {
-    fn ours(kind: impl Into<String>, next: &str, transient: bool) -> AwsError {
-        let (kind, next, message) = (kind.into(), next.to_owned(), String::new());
-        AwsError { kind, message, next, transient, from_ssm: false }
+impl From<Failure> for AwsError {
+    fn from(failure: Failure) -> AwsError {
+        AwsError { failure, transient: false, from_ssm: false }
     }
+}
 
+impl AwsError {
     /// An answer, but none that SSM gives.
     pub fn not_ssm() -> AwsError {
         let next = "check AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_SSM, and run again";
-        AwsError::ours("the answer is not SSM's", next, false)
+        Failure::new("the answer is not SSM's", next).into()
     }
 
     /// What the settings hold cannot stand in a request.
     pub fn unusable() -> AwsError {
         let next = "check AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_SSM and the AWS credentials";
-        AwsError::ours("the request cannot be built", next, false)
+        Failure::new("the request cannot be built", next).into()
     }
 
     /// Nothing to sign with, and why.
     pub fn without_credentials(why: &str) -> AwsError {
         let next = "give the task a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
-        AwsError::ours(format!("no AWS credentials ({why})"), next, false)
-    }
-
-    /// A signal came.
-    pub fn interrupted() -> AwsError {
-        let failure = wait::interrupted();
-        AwsError::ours(failure.what, &failure.next, false)
-    }
-
-    /// No fault of AWS's.
-    pub fn internal(why: &str) -> AwsError {
-        AwsError::ours(why, "report this message", false)
+        Failure::new(format!("no AWS credentials ({why})"), next).into()
     }
 
     /// No answer in time.
     pub fn late(limit: Duration) -> AwsError {
-        AwsError::unreachable(HttpError::Other(format!(
-            "no answer within {:.0} s",
-            limit.as_secs_f32().ceil()
-        )))
+        AwsError::unreachable(HttpError::Other(wait::no_answer(limit)))
     }
 
     /// No answer, or a broken one.
@@ -84,7 +66,7 @@ impl AwsError {
             }
         };
         let kind = words(&kind, 64) + &proxy.unwrap_or_default();
-        AwsError::ours(kind, next, transient)
+        AwsError { failure: Failure::new(kind, next), transient, from_ssm: false }
     }
 
     /// An answer that is no success, in the JSON protocol's form:
@@ -124,35 +106,25 @@ impl AwsError {
             _ => "correct what AWS names, and run again",
         };
         let (plain, id) = (code.map_or("error", plain), id.map_or("none", plain));
-        AwsError {
-            kind: format!("{plain} (HTTP {status}, request {id})"),
-            message: words(message, 64),
-            next: next.to_owned(),
-            transient,
-            from_ssm: code.is_some(),
-        }
-    }
-
-    /// What failed, in AWS's words and ours. The step is the caller's to name.
-    pub fn into_failure(self) -> Failure {
-        let AwsError { kind, message, next, .. } = self;
-        let message = if message.is_empty() { message } else { format!(": {message}") };
-        Failure::new(kind + &message, next)
+        let colon = if message.is_empty() { "" } else { ": " };
+        let message = words(message, 64);
+        let what = format!("{plain} (HTTP {status}, request {id}){colon}{message}");
+        AwsError { failure: Failure::new(what, next), transient, from_ssm: code.is_some() }
     }
 
     /// Without AWS's words, if they repeat a part of this: a value of the kit, or eight characters of
     /// what looks random.
     pub fn withholding(mut self, secret: &Secret) -> AwsError {
-        let words = [&self.kind, &self.message].map(|words| words.as_bytes());
+        let words = self.failure.what.as_bytes();
         let repeats = |part: &str| {
             let random = part.len() >= 20 && !part.contains(['.', ' ']);
             let shortest = if random { 8 } else { part.len().max(4) };
             let mut ours = part.as_bytes().windows(shortest);
-            ours.any(|own| words.iter().any(|it| it.windows(own.len()).any(|theirs| theirs == own)))
+            ours.any(|own| words.windows(own.len()).any(|theirs| theirs == own))
         };
         if secret.expose().split('"').any(repeats) {
-            self.kind = "AWS refused".to_owned();
-            self.message = "its answer is withheld, for it quotes a secret".to_owned();
+            let what = "AWS refused: its answer is withheld, for it quotes a secret";
+            self.failure.what = what.to_owned();
         }
         self
     }

@@ -52,6 +52,11 @@ impl Failure {
         Failure { what: what.into(), next: next.into(), kit_stays: false }
     }
 
+    /// What should not happen.
+    pub fn internal(what: impl Into<String>) -> Failure {
+        Failure::new(what, "report this message")
+    }
+
     /// A standby was asked. It cannot know yet, whatever it would answer.
     pub fn standby() -> Failure {
         let next = "point DB_HOST to the hub's primary, and run again";

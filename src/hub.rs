@@ -11,7 +11,7 @@ use crate::error::Failure;
 use crate::hub_error::{described, lost, tls_error};
 use crate::net;
 use crate::settings::{Settings, Stage};
-use crate::wait::{self, Stop};
+use crate::wait;
 use crate::wire::{Need, Wire};
 
 /// Longest wait for a connection that is ready for statements.
@@ -146,9 +146,5 @@ fn within<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
-    wait::within(limit, work).map_err(|stop| match stop {
-        Stop::Late(limit) => lost(&format!("no answer within {:.0} s", limit.as_secs_f32().ceil())),
-        Stop::Interrupted => wait::interrupted(),
-        Stop::Broken(why) => lost(&why),
-    })
+    wait::within(limit, |limit| lost(&wait::no_answer(limit)), work)
 }

@@ -66,9 +66,8 @@ impl<'a> Kit<'a> {
     pub fn to_json(&self) -> Result<Secret, Failure> {
         // Larger than any kit that SSM takes: growing would leave unwiped copies behind.
         let mut json = Zeroizing::new(Vec::with_capacity(16 * 1024));
-        serde_json::to_writer(&mut *json, &[self]).map_err(|error| {
-            Failure::new(format!("cannot write the kit as JSON: {error}"), "report this message")
-        })?;
+        serde_json::to_writer(&mut *json, &[self])
+            .map_err(|error| Failure::internal(format!("cannot write the kit as JSON: {error}")))?;
         // Outside ASCII JSON has nothing but the characters of strings (RFC 8259 section 7).
         let mut ascii = String::with_capacity(16 * 1024);
         for character in String::from_utf8_lossy(&json).chars() {

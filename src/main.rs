@@ -70,11 +70,10 @@ fn main() -> ExitCode {
 
 /// What must hold before there is a secret.
 fn prepare() -> Result<(), Failure> {
-    let next = "report this message";
     wait::watch_signals()
-        .map_err(|error| Failure::new(format!("cannot watch for signals: {error}"), next))?;
+        .map_err(|error| Failure::internal(format!("cannot watch for signals: {error}")))?;
     secret::forbid_core_dumps()
-        .map_err(|error| Failure::new(format!("cannot forbid core dumps: {error}"), next))
+        .map_err(|error| Failure::internal(format!("cannot forbid core dumps: {error}")))
 }
 
 /// Registers, and leaves `[]` as the verdict if that fails.

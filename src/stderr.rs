@@ -2,12 +2,14 @@
 //! bodies and parameters.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use crate::wait::{self, Stop};
+use crate::error::Failure;
+use crate::wait;
 
 /// Longest wait for whoever reads stderr.
 const WRITE: Duration = Duration::from_secs(30);
@@ -29,9 +31,19 @@ pub fn write(text: String) {
     if GIVEN_UP.load(Relaxed) {
         return;
     }
-    let written =
-        wait::within(wait::patience(WRITE), move || io::stderr().write_all(text.as_bytes()));
-    GIVEN_UP.store(matches!(written, Err(Stop::Late(_))), Relaxed);
+    let text: Arc<str> = text.into();
+    let theirs = text.clone();
+    let late = |_| {
+        GIVEN_UP.store(true, Relaxed);
+        Failure::internal("")
+    };
+    let written = wait::within(wait::patience(WRITE), late, move || {
+        io::stderr().write_all(theirs.as_bytes())
+    });
+    if written.is_err() && Arc::strong_count(&text) == 1 {
+        // No thread could start, and the operator must hear of it all the same.
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
 }
 
 impl Log for Stderr {

@@ -1,6 +1,7 @@
 //! stdout, which takes the kit and the verdict, and stdin, where a reader acknowledges the kit
 //! (doc/reference.md, "Delivery").
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::mem;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use crate::error::Failure;
 use crate::secret::Secret;
-use crate::wait::{self, Stop};
+use crate::wait;
 
 /// Longest wait for whoever reads stdout.
 const WRITE: Duration = Duration::from_secs(30);
@@ -24,6 +25,8 @@ pub struct Stdout {
     /// One write at a time, so that the verdict stands behind a kit whose write was given up and may
     /// still happen.
     file: Arc<Mutex<File>>,
+    /// What is written can be read.
+    keeps: bool,
     /// A line may have been begun and not ended.
     torn: bool,
 }
@@ -34,21 +37,16 @@ impl Stdout {
     pub fn open() -> Result<Stdout, Failure> {
         let stdout = io::stdout().as_fd().try_clone_to_owned();
         let file = File::from(stdout.map_err(undelivered)?);
-        Ok(Stdout { file: Arc::new(Mutex::new(file)), torn: false })
+        let kind = file.metadata().map_err(undelivered)?.file_type();
+        let keeps = !kind.is_char_device() || file.is_terminal();
+        Ok(Stdout { file: Arc::new(Mutex::new(file)), keeps, torn: false })
     }
 
-    /// Fails if what is written is lost: in a device that is no terminal, such as `/dev/null`,
+    /// Errors: what is written is lost: in a device that is no terminal, such as `/dev/null`,
     /// which Rust puts in the place of a closed stdout.
     pub fn leads_somewhere(&self) -> Result<(), Failure> {
-        let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
-        let stdout = stdout.map_err(undelivered)?;
-        let kind = stdout.metadata().map_err(undelivered)?.file_type();
-        if kind.is_char_device() && !stdout.is_terminal() {
-            return Err(undelivered(io::Error::other(
-                "it is closed, or leads to /dev/null or another device that keeps nothing",
-            )));
-        }
-        Ok(())
+        let why = "it is closed, or leads to /dev/null or another device that keeps nothing";
+        if self.keeps { Ok(()) } else { Err(undelivered(why)) }
     }
 
     /// Writes a line, and syncs it if it went into a file.
@@ -59,7 +57,8 @@ impl Stdout {
         let line = Secret::new([start, line, "\n"].concat());
         let (file, given_up) = (self.file.clone(), Arc::new(AtomicBool::new(false)));
         let over = given_up.clone();
-        let written = wait::within(wait::patience(WRITE), move || {
+        let late = |_| undelivered("nobody reads it");
+        let written = wait::within(wait::patience(WRITE), late, move || {
             let mut file = file.lock().map_err(|_| io::Error::other("internal error"))?;
             if over.load(SeqCst) {
                 return Err(io::Error::other("it was given up"));
@@ -68,12 +67,7 @@ impl Stdout {
             if file.metadata()?.is_file() { file.sync_all() } else { Ok(()) }
         });
         given_up.store(written.is_err(), SeqCst);
-        match written {
-            Ok(written) => written.map_err(undelivered)?,
-            Err(Stop::Interrupted) => return Err(wait::interrupted()),
-            Err(Stop::Late(_)) => return Err(undelivered(io::Error::other("nobody reads it"))),
-            Err(Stop::Broken(why)) => return Err(undelivered(io::Error::other(why))),
-        }
+        written?.map_err(undelivered)?;
         self.torn = false;
         Ok(())
     }
@@ -85,28 +79,33 @@ pub fn await_acknowledgement(trust_id: &str) -> Result<(), Failure> {
     let expected = format!("{trust_id}\n");
     // A byte more than is right, so that a longer line is seen to be one.
     let longest = u64::try_from(expected.len()).unwrap_or_default() + 1;
-    let answer = wait::within(ACKNOWLEDGEMENT, move || {
+    let late = |limit: Duration| {
+        unacknowledged(&format!("no acknowledgement within {} s", limit.as_secs()))
+    };
+    let answer = wait::within(ACKNOWLEDGEMENT, late, move || {
         let mut line = Vec::new();
         let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
         BufReader::new(stdin.take(longest)).read_until(b'\n', &mut line)?;
         Ok::<_, io::Error>(line)
-    });
-    let why = match answer {
-        Ok(Ok(line)) if line == expected.as_bytes() => return Ok(()),
-        Ok(Ok(line)) if line.is_empty() => "stdin ended without an acknowledgement".to_owned(),
-        Ok(Ok(_)) => "the line on stdin is not the kit's trust_id".to_owned(),
-        Ok(Err(error)) => format!("cannot read stdin: {error}"),
-        Err(Stop::Late(limit)) => format!("no acknowledgement within {} s", limit.as_secs()),
-        Err(Stop::Broken(why)) => why,
-        Err(Stop::Interrupted) => return Err(wait::interrupted()),
-    };
-    Err(Failure::new(
-        format!("the kit was not acknowledged: {why}"),
-        "have the reader store the kit, then write its trust_id and a line break to stdin; run again",
-    ))
+    })?;
+    match answer {
+        Ok(line) if line == expected.as_bytes() => Ok(()),
+        Ok(line) if line.is_empty() => {
+            Err(unacknowledged("stdin ended without an acknowledgement"))
+        }
+        Ok(_) => Err(unacknowledged("the line on stdin is not the kit's trust_id")),
+        Err(error) => Err(unacknowledged(&format!("cannot read stdin: {error}"))),
+    }
 }
 
-fn undelivered(error: io::Error) -> Failure {
+fn unacknowledged(why: &str) -> Failure {
+    Failure::new(
+        format!("the kit was not acknowledged: {why}"),
+        "have the reader store the kit, then write its trust_id and a line break to stdin; run again",
+    )
+}
+
+fn undelivered(error: impl Display) -> Failure {
     let next = "give it a pipe or a file that takes the whole kit, and run again";
     Failure::new(format!("cannot deliver to stdout: {error}"), next)
 }

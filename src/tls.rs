@@ -145,58 +145,53 @@ fn context(authorities: Option<&Authorities>) -> Result<SslContext, TlsError> {
 impl Authorities {
     fn store(&self) -> Result<X509Store, TlsError> {
         let mut store = X509StoreBuilder::new()?;
-        let (variable, file) = match self {
-            Authorities::File { variable, path } => (*variable, Some(PathBuf::from(path))),
-            Authorities::System => {
-                let named = env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-                let folder = hashed_folder(named.is_some());
-                if let Some(folder) = &folder {
-                    // Looked up by name, one file for each authority: nothing is read beforehand.
-                    let lookup = store.add_lookup(X509Lookup::hash_dir())?;
-                    lookup.add_dir(&folder.to_string_lossy(), SslFiletype::PEM)?;
-                }
-                let file = match folder {
-                    Some(_) => named,
-                    None => Some(named.or_else(|| openssl_probe::probe().cert_file).ok_or_else(
-                        || {
-                            TlsError::Authorities(
-                                "this machine has no CA bundle to verify a certificate with"
-                                    .to_owned(),
-                            )
-                        },
-                    )?),
-                };
-                ("SSL_CERT_FILE", file)
-            }
+        let (variable, file, folder) = match self {
+            Authorities::File { variable, path } => (*variable, Some(PathBuf::from(path)), None),
+            Authorities::System => system()?,
         };
-        let Some(file) = file else { return Ok(store.build()) };
-        let unusable = |why: String| {
-            TlsError::Authorities(format!("{variable} {file:?} cannot be used: {why}"))
-        };
-        let pem = fs::read(&file).map_err(|error| unusable(error.to_string()))?;
-        let authorities =
-            X509::stack_from_pem(&pem).map_err(|error| unusable(error.to_string()))?;
-        if authorities.is_empty() {
-            return Err(unusable("it holds no certificate".to_owned()));
+        if let Some(folder) = folder {
+            // Looked up by name, one file for each authority: nothing is read beforehand.
+            let lookup = store.add_lookup(X509Lookup::hash_dir())?;
+            lookup.add_dir(&folder.to_string_lossy(), SslFiletype::PEM)?;
         }
-        for authority in authorities {
-            store.add_cert(authority)?;
+        if let Some(file) = file {
+            let unusable = |why: &dyn fmt::Display| {
+                TlsError::Authorities(format!("{variable} {file:?} cannot be used: {why}"))
+            };
+            let pem = fs::read(&file).map_err(|error| unusable(&error))?;
+            let authorities = X509::stack_from_pem(&pem).map_err(|error| unusable(&error))?;
+            if authorities.is_empty() {
+                return Err(unusable(&"it holds no certificate"));
+            }
+            for authority in authorities {
+                store.add_cert(authority)?;
+            }
         }
         Ok(store.build())
     }
 }
 
-/// The system's authorities as a folder of links that are named by hashes (openssl-rehash(1)): the
-/// one that `SSL_CERT_DIR` names, or this machine's, unless a file is named instead.
-fn hashed_folder(file_is_named: bool) -> Option<PathBuf> {
-    let named = env::var_os("SSL_CERT_DIR").map(PathBuf::from);
-    let folders = match named {
-        None if file_is_named => Vec::new(),
-        None => openssl_probe::probe().cert_dir,
-        Some(named) => vec![named],
+/// The file and the folder of the system's authorities, and the variable that names the file.
+type System = (&'static str, Option<PathBuf>, Option<PathBuf>);
+
+/// What `SSL_CERT_FILE` and `SSL_CERT_DIR` name, or where this machine has its authorities. A folder
+/// counts if its links are named by hashes (openssl-rehash(1)).
+fn system() -> Result<System, TlsError> {
+    let named = |variable| env::var_os(variable).map(PathBuf::from);
+    let (file, machine) = (named("SSL_CERT_FILE"), openssl_probe::probe());
+    let folders = match named("SSL_CERT_DIR") {
+        Some(folder) => vec![folder],
+        None if file.is_some() => Vec::new(),
+        None => machine.cert_dir,
     };
-    folders.into_iter().find(|folder| {
+    let folder = folders.into_iter().find(|folder| {
         let mut files = fs::read_dir(folder).into_iter().flatten().flatten();
         files.any(|file| file.path().extension().is_some_and(|extension| extension == "0"))
-    })
+    });
+    match file.or(machine.cert_file.filter(|_| folder.is_none())) {
+        None if folder.is_none() => Err(TlsError::Authorities(
+            "this machine has no CA bundle to verify a certificate with".to_owned(),
+        )),
+        file => Ok(("SSL_CERT_FILE", file, folder)),
+    }
 }

@@ -30,16 +30,6 @@ static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 /// Signals do not end a wait any more.
 static HELD: AtomicBool = AtomicBool::new(false);
 
-/// Why a wait ended without a result.
-pub enum Stop {
-    /// The limit is over.
-    Late(Duration),
-    /// TERM, INT or HUP came.
-    Interrupted,
-    /// The work could not start, or it ended in a panic.
-    Broken(String),
-}
-
 /// Lets TERM, INT and HUP end waits instead of the process, also for process 1 of a container,
 /// which has no default reaction to them.
 /// Errors: the system refuses the handler.
@@ -70,29 +60,36 @@ pub fn interrupted() -> Failure {
     Failure::new(format!("the run was interrupted by {name}"), "run again when you are ready")
 }
 
+/// What became of a peer that did not answer in time.
+pub fn no_answer(limit: Duration) -> String {
+    format!("no answer within {:.0} s", limit.as_secs_f32().ceil())
+}
+
 /// Runs `work` for at most `limit`.
-/// Errors: it has not ended yet, and is given up.
-pub fn within<T: Send + 'static>(
+/// Errors: `late`, and the work is given up; TERM, INT or HUP came; or the work could not start, or
+/// ended in a panic.
+pub fn within<T: Send + 'static, E: From<Failure>>(
     limit: Duration,
+    late: impl FnOnce(Duration) -> E,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Stop> {
+) -> Result<T, E> {
     let start = Instant::now();
     let (done, result) = mpsc::sync_channel(1);
     thread::Builder::new()
         .stack_size(STACK)
         .spawn(move || done.send(work()))
-        .map_err(|error| Stop::Broken(format!("cannot start a thread: {error}")))?;
+        .map_err(|error| Failure::internal(format!("cannot start a thread: {error}")))?;
     loop {
         let left = limit.saturating_sub(start.elapsed());
         match result.recv_timeout(left.min(GLANCE)) {
             Ok(done) => return Ok(done),
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(Stop::Broken("internal error, see the line before".to_owned()));
+                return Err(Failure::internal("internal error, see the line before").into());
             }
-            Err(RecvTimeoutError::Timeout) if left.is_zero() => return Err(Stop::Late(limit)),
+            Err(RecvTimeoutError::Timeout) if left.is_zero() => return Err(late(limit)),
             Err(RecvTimeoutError::Timeout) => {
                 if SIGNAL.load(SeqCst) != 0 && !HELD.load(SeqCst) {
-                    return Err(Stop::Interrupted);
+                    return Err(interrupted().into());
                 }
             }
         }
