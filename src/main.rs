@@ -89,8 +89,6 @@ fn run(ready: Result<(), Failure>, request: &Request, transport: Transport) -> E
     let Err(failure) = ready.and_then(|()| register(request, &mut delivery)) else {
         return ExitCode::SUCCESS;
     };
-    // What is left to do is not interrupted again.
-    let _ = wait::hold_signals();
     report(&failure);
     if !failure.kit_stays
         && let Err(further) = delivery.take_back()
@@ -143,12 +141,10 @@ fn check_kit(ready: Result<(), Failure>, question: &Question) -> ExitCode {
         Ok(true) => "valid",
         Ok(false) => "worthless",
         Err(failure) => {
-            error!("cannot tell whether the kit is valid: {}", failure.what);
-            error!("next: {}", failure.next);
+            say(&format!("cannot tell whether the kit is valid: {}", failure.what), &failure.next);
             "unknown"
         }
     };
-    // What is left to do is not interrupted again.
     let _ = wait::hold_signals();
     match (print(word), valid) {
         (printed, Ok(true)) => printed,
@@ -157,8 +153,15 @@ fn check_kit(ready: Result<(), Failure>, question: &Question) -> ExitCode {
 }
 
 fn report(failure: &Failure) {
-    error!("{failure}");
-    error!("next: {}", failure.next);
+    say(&failure.to_string(), &failure.next);
+}
+
+/// What is left to do is not interrupted again: a signal would end the wait for a line, too, and
+/// leave it unwritten.
+fn say(what: &str, next: &str) {
+    let _ = wait::hold_signals();
+    error!("{what}");
+    error!("next: {next}");
 }
 
 fn print(text: &str) -> ExitCode {
