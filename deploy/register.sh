@@ -243,5 +243,7 @@ say "ERROR the run ended (exit status ${ended[0]}) without a kit; nothing was re
 if [ "${ended[0]}" = 2 ] &&
     grep -qF "invalid option '--await-ack'" <<<"$("${program[@]}" --await-ack --version </dev/null 2>&1)"; then
     say "ERROR next: ${program[*]} is too old to wait for an acknowledgement; put this version there (for compose see deploy/compose.yaml)"
+elif [ "${HUB-}" = compose ] && [[ ${ended[0]} =~ ^(1|126|127)$ ]]; then
+    say "ERROR next: see the lines above; if there are none, compose found no container: check COMPOSE_FILE, COMPOSE_PROJECT_NAME and SERVICE, and that 'docker compose up -d' ran with deploy/compose.yaml"
 fi
 exit 1

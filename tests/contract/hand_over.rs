@@ -663,7 +663,10 @@ fn an_engines_own_error_on_stdout_is_shown_and_no_reason_is_claimed_where_there_
     fails(&run);
     assert_eq!(
         String::from_utf8_lossy(&run.stderr),
-        "ERROR the run ended (exit status 1) without a kit; nothing was registered for trust 1\n"
+        "ERROR the run ended (exit status 1) without a kit; nothing was registered for trust 1\n\
+         ERROR next: see the lines above; if there are none, compose found no container: check \
+         COMPOSE_FILE, COMPOSE_PROJECT_NAME and SERVICE, and that 'docker compose up -d' ran with \
+         deploy/compose.yaml\n"
     );
     // A part of a kit is never shown.
     let env = engine(&place, "\"$@\" | head -c 250; exit 1");
