@@ -159,7 +159,7 @@ fn an_unknown_outcome_is_neither_taken_back_nor_confirmed() {
 }
 
 #[test]
-fn a_receipt_that_cannot_be_printed_is_said_and_the_kit_is_safe() {
+fn a_receipt_that_cannot_be_printed_is_reported_and_the_kit_is_safe() {
     let mut hub = Hub::new();
     let mut talk = Talk::of(hub.program(&NEW));
     let kit = talk.kit();

@@ -72,7 +72,7 @@ fn nobody_but_the_primary_says_what_a_kit_is_worth() {
 }
 
 #[test]
-fn what_cannot_be_asked_is_unknown() {
+fn a_kit_that_the_hub_cannot_be_asked_about_is_unknown() {
     let mut hub = Hub::new();
     let id = register(&hub, "A");
     cannot_say(check(&hub, "A", &id).env("DB_PORT", "1").run());
@@ -96,7 +96,7 @@ fn what_cannot_be_asked_is_unknown() {
 }
 
 #[test]
-fn reading_is_enough() {
+fn the_right_to_read_is_enough_to_check_a_kit() {
     let mut hub = Hub::new();
     let id = register(&hub, "A");
     // The trigger matters only to somebody who registers.
@@ -120,7 +120,7 @@ fn reading_is_enough() {
 }
 
 #[test]
-fn no_other_option_goes_with_it() {
+fn no_other_option_goes_with_check_kit() {
     let other: [&[&str]; 7] = [
         &["--code", "X"],
         &["--code="],

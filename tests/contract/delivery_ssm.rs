@@ -258,7 +258,7 @@ fn credentials_come_from_a_profile_or_the_container_endpoint_too() {
 }
 
 #[test]
-fn overwriting_something_is_warned_of_and_says_how_to_read_it() {
+fn a_put_that_overwrites_something_warns_and_says_how_to_read_it() {
     let hub = Hub::new();
     let ssm = Ssm::new();
     register(&hub, &ssm).exits(0).never_says("WARN");
@@ -315,7 +315,7 @@ fn settings_without_which_nothing_can_be_put_leave_stdout_empty() {
 }
 
 #[test]
-fn the_own_endpoint_of_ssm_goes_before_the_common_one_and_may_end_with_a_slash() {
+fn ssms_own_endpoint_comes_before_the_common_one_and_may_end_with_a_slash() {
     let hub = Hub::new();
     let (own, common) = (Ssm::new(), Ssm::new());
     let program =
@@ -359,7 +359,7 @@ fn a_stdout_that_takes_no_receipt_is_refused_before_anything_is_put() {
 }
 
 #[test]
-fn a_header_that_is_not_ascii_is_survived() {
+fn a_header_that_is_not_ascii_does_no_harm() {
     let mut hub = Hub::new();
     let answer = |_: &str| b"HTTP/1.1 200 OK\r\nx: \xff\r\ncontent-length: 2\r\n\r\n{}".to_vec();
     let run = register(&hub, &Ssm::new().always(Answer::Raw(answer)));

@@ -47,7 +47,7 @@ fn a_terminal_takes_the_kit() {
 }
 
 #[test]
-fn a_kit_without_credentials_may_go_nowhere() {
+fn a_kit_without_credentials_may_go_to_dev_null() {
     let hub = Hub::new();
     hub.program(&NEW).run().full_kit();
     for redirection in [">&-", ">/dev/null", ">/dev/zero"] {
@@ -110,7 +110,7 @@ fn a_broken_pipe_registers_nothing() {
 }
 
 #[test]
-fn a_file_takes_the_kit_also_when_it_is_appended_to() {
+fn a_file_takes_the_kit_even_if_it_is_appended_to() {
     let mut hub = Hub::new();
     let path = std::env::temp_dir().join(format!("kit-{}", hub.database));
     fs::write(&path, "before\n").unwrap();

@@ -14,7 +14,7 @@ fn in_use() -> Ssm {
 }
 
 #[test]
-fn a_version_that_is_overwritten_is_warned_of_once_on_every_path() {
+fn every_path_warns_once_of_a_version_that_it_overwrote() {
     let mut hub = Hub::new();
     let warning = "WARNING /kit was there and is overwritten; the earlier version can still be read \
                    as /kit:2\n";

@@ -658,7 +658,7 @@ fn a_disk_that_does_not_take_the_kit_leaves_it_in_the_parameter_for_the_next_run
 }
 
 #[test]
-fn a_script_without_a_stderr_leaves_no_kit_about() {
+fn a_script_without_a_stderr_leaves_no_copy_of_the_kit() {
     let place = Place::new();
     for (faults, closed) in
         [(json!({"task": "loses its receipt"}), "2>&-"), (json!({}), ">&- 2>&-")]

@@ -170,7 +170,7 @@ fn make_evaluates_nothing_that_describes_a_trust() {
 }
 
 #[test]
-fn bytes_that_are_no_utf_8_are_refused_and_said() {
+fn bytes_that_are_not_utf_8_are_refused_and_reported() {
     let mut place = Place::new();
     fs::write(place.dir.join(".env.development"), b"TRUST_1_NAME=Caf\xe9\nTRUST_1_CODE=C\n")
         .unwrap();

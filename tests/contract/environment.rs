@@ -49,7 +49,7 @@ fn a_value_that_is_not_utf8_fails_without_being_shown() {
 }
 
 #[test]
-fn a_host_that_is_none_is_refused_before_a_look_up_and_not_shown() {
+fn text_that_is_not_a_host_is_refused_before_any_look_up_and_not_shown() {
     let mut hub = Hub::new();
     for host in [
         "postgres://hub:geheim@127.0.0.1/hub",
@@ -91,7 +91,7 @@ fn the_login_sends_no_startup_options() {
 }
 
 #[test]
-fn development_is_the_default_also_when_env_is_empty() {
+fn development_is_the_default_even_if_env_is_empty() {
     let hub = Hub::new();
     hub.program(&["--name", "A", "--code", "A"]).env("ENV", "").run().full_kit();
     hub.program(&["--name", "A"]).env("ENV", "development").run().metadata_only_kit();

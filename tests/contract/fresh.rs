@@ -144,7 +144,7 @@ fn a_copied_hub_is_another_one_and_its_model_is_never_touched() {
 }
 
 #[test]
-fn a_moved_hub_is_the_same_one_also_if_its_server_runs_meanwhile() {
+fn a_moved_hub_is_the_same_one_even_if_its_server_runs_meanwhile() {
     let folder = Folder::new("moved");
     let (old, new) = (folder.hub("old"), folder.hub("new"));
     old.start();
@@ -162,7 +162,7 @@ fn a_moved_hub_is_the_same_one_also_if_its_server_runs_meanwhile() {
 }
 
 #[test]
-fn a_process_number_that_was_left_behind_may_be_anybodys() {
+fn a_process_number_that_was_left_behind_is_not_taken_for_the_hubs() {
     let folder = Folder::new("stale");
     let hub = folder.hub("hub");
     hub.start();
@@ -500,7 +500,7 @@ fn an_old_or_incomplete_rust_is_named_before_anything_is_installed() {
 }
 
 #[test]
-fn a_user_without_sudo_or_with_one_that_refuses_is_told_all_packages_in_one_line() {
+fn a_user_without_sudo_or_whose_sudo_refuses_is_told_all_packages_in_one_line() {
     let folder = Folder::new("packages");
     let installed = folder.0.join("installed");
     let log = format!("echo \"$@\" >>{}", installed.display());
@@ -547,7 +547,7 @@ cd clone; ! grep -rl \"$(printf '\\r')\" Makefile deploy .env.development";
 }
 
 #[test]
-fn a_long_step_says_that_it_lives_and_a_failure_shows_the_end_of_its_log() {
+fn a_long_step_says_that_it_is_still_at_work_and_a_failure_shows_the_end_of_its_log() {
     let folder = Folder::new("live");
     let mut live = Command::new(root().join("deploy/dev/live.sh"));
     let said = fails(live.arg(folder.0.join("log")).args([

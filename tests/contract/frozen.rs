@@ -152,7 +152,7 @@ fn settings_are_refused_as_frozen() {
 }
 
 #[test]
-fn the_hub_is_spoken_of_as_frozen() {
+fn messages_about_the_hub_are_as_frozen() {
     holds("hub.txt");
 }
 

@@ -284,7 +284,7 @@ fn ended_or_without_its_terminal_the_script_says_what_it_left() {
 }
 
 #[test]
-fn a_make_that_is_killed_leaves_the_script_to_end_its_work() {
+fn a_make_that_is_killed_leaves_the_script_to_finish_its_work() {
     let mut place = Place::new();
     place.tool(
         "sync",
@@ -405,7 +405,7 @@ fn a_kit_that_cannot_be_linked_stays_in_its_own_file_which_is_named_and_picked_u
 }
 
 #[test]
-fn a_final_name_that_another_kit_has_is_left_to_it() {
+fn a_final_name_that_another_kit_has_is_not_taken_over() {
     let mut place = Place::new();
     succeeds(&place.register(&[]));
     let first = fs::read(place.dir.join("kits/trust-1.json")).unwrap();
@@ -473,7 +473,7 @@ fn a_terminal_that_is_gone_does_not_stop_the_hand_over() {
 }
 
 #[test]
-fn a_sink_gets_the_durable_kit_and_the_trusts_words() {
+fn a_sink_gets_the_stored_kit_and_the_trusts_description() {
     let mut place = Place::new();
     let sink = "echo \"$TRUST_NUMBER,$TRUST_NAME,$TRUST_CODE,$TRUST_REGION,$(ulimit -c)\" >words; \
                 cat >\"sunk $TRUST_NUMBER\"";

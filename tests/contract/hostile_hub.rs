@@ -257,7 +257,7 @@ fn in_little_memory(program: Program) -> Program {
 }
 
 #[test]
-fn floods_of_small_messages_take_no_memory_without_end() {
+fn floods_of_small_messages_do_not_fill_the_memory() {
     let floods: [fn(u32) -> Vec<u8>; 5] = [
         |_| message(b'N', &texts(&["SNOTICE", "C00000", "Mx", ""])),
         |_| message(b'A', &[0, 0, 0, 1, 0, 0]),
@@ -283,7 +283,7 @@ fn floods_of_small_messages_take_no_memory_without_end() {
 }
 
 #[test]
-fn a_type_of_types_without_end_ends_the_run_and_not_the_process() {
+fn an_endlessly_nested_type_ends_the_run_and_does_not_crash_the_process() {
     // The client asks what each unknown type is: an array of another unknown type, and so on.
     let asked_so_far = AtomicU32::new(0);
     let fake = after_opening(move |_| {

@@ -104,7 +104,7 @@ fn a_hash_that_cannot_be_read_back_is_believed_only_where_no_trigger_can_alter_i
 }
 
 #[test]
-fn a_rule_that_swallows_or_redirects_a_row_registers_nothing() {
+fn a_rule_that_drops_or_redirects_a_row_registers_nothing() {
     for rule in [
         "CREATE RULE meddle AS ON INSERT TO trust DO INSTEAD NOTHING",
         "CREATE RULE meddle AS ON UPDATE TO fl_kit_slot DO INSTEAD NOTHING",

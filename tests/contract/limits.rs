@@ -35,7 +35,7 @@ fn a_connection_that_freezes_at_a_statement_is_given_up() {
 }
 
 #[test]
-fn a_connection_that_freezes_at_the_commit_ends_with_an_outcome_or_without_one_but_ends() {
+fn a_connection_that_freezes_at_the_commit_ends_in_time_with_or_without_an_outcome() {
     let mut hub = Hub::new();
     let relay = Relay::new().strike(When::Before("COMMIT"), Strike::Hold);
     let run = relay.serve(hub.program(&NEW)).run().exits(1).within(90);
@@ -137,7 +137,7 @@ fn the_server_ends_a_transaction_whose_client_stopped_after_a_minute() {
 }
 
 #[test]
-fn a_run_needs_at_most_16_mib_also_with_ssm() {
+fn a_run_needs_at_most_16_mib_even_with_ssm() {
     let hub = Hub::new();
     let ssm = Ssm::new().script(&[Answer::Refuse(500, "x", "y"), Answer::Hold]);
     let run = ssm.serve(hub.program(&NEW).arg("--out-ssm-parameter").arg("/kit")).spawn();

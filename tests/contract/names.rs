@@ -32,7 +32,7 @@ fn uuid() -> String {
 }
 
 #[test]
-fn a_machine_whose_look_ups_need_modules_crashes_nothing_and_finds_the_host() {
+fn a_machine_whose_look_ups_need_modules_does_not_crash_the_program_and_finds_the_host() {
     let mut hub = Hub::new();
     for (number, hosts) in [
         "files mdns4_minimal [NOTFOUND=return] resolve [!UNAVAIL=return] dns myhostname",
@@ -64,7 +64,7 @@ fn a_machine_whose_look_ups_need_modules_crashes_nothing_and_finds_the_host() {
 }
 
 #[test]
-fn a_user_without_an_entry_and_without_home_crashes_nothing() {
+fn a_user_without_an_entry_and_without_home_does_not_crash_the_program() {
     let hub = Hub::new();
     let program = hub.program(&NEW).arg("--out-ssm-parameter").arg("/kit");
     let program = program.env("AWS_REGION", "eu-west-2").env("AWS_EC2_METADATA_DISABLED", "true");

@@ -128,7 +128,7 @@ fn a_trust_is_registered_over_verified_tls_with_a_token_whose_signature_aws_own_
 }
 
 #[test]
-fn every_connection_gets_a_token_of_its_own_also_the_one_that_asks_for_the_outcome() {
+fn every_connection_gets_its_own_token_even_the_one_that_asks_for_the_outcome() {
     let mut hub = Hub::on(&TLS.cluster);
     let relay = Relay::to(&TLS.cluster).strike(When::Armed, Strike::Cut);
     let ssm = Ssm::new().script(&[Answer::Hold]);

@@ -238,7 +238,7 @@ fn another_unique_index_that_refuses_the_trust_is_reported_as_such() {
 }
 
 #[test]
-fn the_roles_own_defaults_do_no_harm() {
+fn the_defaults_of_the_role_do_no_harm() {
     for setting in [
         "default_transaction_isolation = 'serializable'",
         "default_transaction_isolation = 'repeatable read'",

@@ -71,7 +71,7 @@ fn echo(status: u16, kit: &str, answer: Value) -> Vec<u8> {
 
 /// The limit was given to the connection and once more to the question.
 #[test]
-fn asking_for_an_outcome_ends_within_its_fifteen_seconds_also_when_the_login_is_slow() {
+fn asking_for_an_outcome_ends_within_its_fifteen_seconds_even_if_the_login_is_slow() {
     let hub = Hub::new();
     // The connection breaks at the commit; later ones log in slowly, and the question freezes.
     let relay = Relay::new()

@@ -164,7 +164,7 @@ fn a_run_waits_for_slots_that_registrations_under_way_have_locked() {
 
 /// Two runs that held such locks and waited for each other were a deadlock.
 #[test]
-fn a_run_that_waits_for_a_slot_holds_none_that_was_taken_before_its_eyes() {
+fn a_run_that_waits_for_a_slot_holds_no_slot_that_another_run_took_meanwhile() {
     let mut hub = Hub::with_slots(&["Trust_1", "Trust_2"]);
     // Whoever reads that trust stops at the gate, with a snapshot that is growing old.
     hub.execute(

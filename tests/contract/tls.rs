@@ -82,7 +82,7 @@ fn at(port: u16, mode: &str) -> Program {
 }
 
 #[test]
-fn a_certificate_that_is_out_of_date_or_of_another_host_is_said_to_be_so() {
+fn a_certificate_that_is_out_of_date_or_of_another_host_is_named_as_such() {
     for (acceptor, next) in [
         (acceptor("localhost", LONG_AGO, LONG_AGO + 1), "renew the certificate"),
         (acceptor("localhost", FAR_AHEAD - 1, FAR_AHEAD), "set the clock of this host"),
@@ -140,7 +140,7 @@ fn configured(program: Program, name: &str, text: &str) -> Program {
 }
 
 #[test]
-fn an_openssl_configuration_that_cannot_be_used_ends_in_words() {
+fn an_openssl_configuration_that_cannot_be_used_is_reported() {
     let none = "openssl_conf = o\n[o]\nproviders = p\n[p]\nnone = n\n[n]\nmodule = /none.so\nactivate = 1\n";
     let fips = "openssl_conf = o\n[o]\nproviders = p\nalg_section = a\n[p]\nfips = f\n[f]\nactivate = 1\n[a]\ndefault_properties = fips=yes\n";
     for (name, text) in [

@@ -43,7 +43,7 @@ fn a_stdout_that_is_read_too_late_ends_with_the_verdict() {
 }
 
 #[test]
-fn a_stderr_that_nobody_reads_holds_no_receipt_back() {
+fn a_stderr_that_nobody_reads_does_not_hold_the_receipt_back() {
     let mut hub = Hub::new();
     for arguments in [&["--out-ssm-parameter", "/kit"][..], &["--out-ssm-parameter", "/kit", "-v"]]
     {

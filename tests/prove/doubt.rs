@@ -64,7 +64,7 @@ fn a_kit_with_another_key_is_noticed() {
 }
 
 #[test]
-fn something_that_lies_over_a_kit_is_noticed() {
+fn something_written_over_a_kit_is_noticed() {
     let over = "LOST: something lies over the kit";
     noticed(over, |_, records| records[0].stdout += "[]\n");
     noticed(over, |_, records| records[2].parameter.as_mut().unwrap().1.push("[]".to_owned()));

@@ -520,7 +520,7 @@ fn survives(program: Program, name: &str, shared: &[String]) -> Result<(), Strin
 }
 
 #[test]
-fn every_character_there_is_survives_pythons_json() {
+fn every_unicode_character_survives_pythons_json() {
     let hub = Hub::new();
     let mut values = vec![String::new()];
     for character in (1..=0x10_ffff).filter_map(char::from_u32) {

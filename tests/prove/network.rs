@@ -75,7 +75,7 @@ fn struck_at_every_message(strikes: &[(Strike, Later)], through_ssm: bool, at_on
 }
 
 #[test]
-fn a_network_that_is_slow_by_a_second_each_way_is_only_slow() {
+fn a_network_that_is_slow_by_a_second_each_way_does_no_harm() {
     let (mut hub, ssm) = (hub(10), Ssm::new());
     // A second in each direction.
     let relay = Relay::new().and_to(&ssm).late(Duration::from_secs(2));
