@@ -30,8 +30,8 @@ FORCE: ;
 
 help: ## list the targets
 	@echo 'register-trust-<n>   register trust <n>, its kit goes to KITS/trust-<n>.json (KITS=kits)'
-	@echo 'sync-trust-kit-<n>   the kit of a registered trust, without credentials'
-	@echo 'check-kit-<n>        whether the kits of trust <n> that are here are valid'
+	@echo 'sync-trust-kit-<n>   fetch the kit of a registered trust, without credentials'
+	@echo 'check-kit-<n>        tell whether the kits of trust <n> in the folder are valid'
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 21
 
 # The program of this machine is needed only where it runs here.
@@ -78,7 +78,7 @@ SHARE = "$$DESTDIR$$PREFIX"/share
 # A distribution's fish looks into /usr/local only where XDG_DATA_DIRS names it, but always here.
 FISH_OF_LOCAL = $(if $(filter /usr/local,$(PREFIX)),"$$DESTDIR"/etc/fish/completions/register-trust.fish)
 
-install: $(PROGRAM) ## the program, its manual page and completions: PREFIX=/usr/local, DESTDIR
+install: $(PROGRAM) ## install the program, its manual page and completions: PREFIX=/usr/local, DESTDIR
 	install -D -m 755 $(PROGRAM) "$$DESTDIR$$PREFIX"/bin/register-trust
 	install -D -m 644 doc/register-trust.1 $(SHARE)/man/man1/register-trust.1
 	install -D -m 644 doc/completions/register-trust.bash $(SHARE)/bash-completion/completions/register-trust
@@ -91,7 +91,7 @@ uninstall: ## remove them
 	    $(SHARE)/bash-completion/completions/register-trust $(SHARE)/zsh/site-functions/_register-trust \
 	    $(SHARE)/fish/vendor_completions.d/register-trust.fish $(FISH_OF_LOCAL)
 
-release: ## the program, what it is made of and their checksums, in target/release-<version>
+release: ## the program, the list of its components and checksums, in target/release-<version>
 	@deploy/dev/need.sh build sbom
 	@deploy/dev/release.sh
 
@@ -101,26 +101,26 @@ RUNTIME_IMAGE ?= gcr.io/distroless/static-debian12:nonroot
 HUB_IMAGE ?= $(BUILD_IMAGE)
 digest = echo '$(1)' | grep -Eq '(^|@)sha256:[0-9a-f]{64}$$' || { echo 'ERROR $(1) is a tag: name the image by its digest, name@sha256:...' >&2; exit 1; }
 
-image: ## a container image that holds the static binary and nothing else
+image: ## build a container image with the static binary and nothing else
 	docker build --no-cache --build-arg BUILD_IMAGE=$(BUILD_IMAGE) --build-arg RUNTIME_IMAGE=$(RUNTIME_IMAGE) \
 	    --build-arg ALLOW_OPENSSL --build-arg ALLOW_GLIBC $(DOCKER_BUILD_OPTIONS) -t $(IMAGE) .
 
-release-image: ## the image register-trust:<version>, from bases by digest: BUILD_IMAGE, RUNTIME_IMAGE
+release-image: ## build register-trust:<version> from base images named by digest: BUILD_IMAGE, RUNTIME_IMAGE
 	@$(call digest,$(BUILD_IMAGE))
 	@$(call digest,$(RUNTIME_IMAGE))
 	@version=$$(deploy/dev/release.sh --check) && \
 	    $(MAKE) image BUILD_IMAGE=$(BUILD_IMAGE) RUNTIME_IMAGE=$(RUNTIME_IMAGE) IMAGE=$(IMAGE):$$version
 
-test-image: ## run the image as a one-off, and by compose in a hub's container
+test-image: ## run the image on its own, and by compose in a hub's container
 	@deploy/dev/test-image.sh $(IMAGE) $(HUB_IMAGE)
 
-test-reproducible: $(TOOLS)/bin/cargo-cyclonedx ## two releases from two folders have the same bytes
+test-reproducible: $(TOOLS)/bin/cargo-cyclonedx ## check that releases from two folders have the same bytes
 	@deploy/dev/test-reproducible.sh
 
-test-audit: $(TOOLS)/bin/cargo-deny ## what 'make audit' says, with small databases of its own
+test-audit: $(TOOLS)/bin/cargo-deny ## check what 'make audit' says, with small databases made for it
 	@deploy/dev/test-audit.sh
 
-test-fresh: ## both commands, each twice, in a bare root of Debian's, as root and as an ordinary user
+test-fresh: ## the README's two commands, each twice, on a fresh Debian, as root and as an ordinary user
 	@deploy/dev/test-fresh.sh
 
 # Tools of the project's own, built from their sources once.
@@ -129,41 +129,41 @@ $(TOOLS)/bin/cargo-%:
 	@echo 'cargo install cargo-$* (about 3 minutes)'
 	@deploy/dev/live.sh - cargo install --locked --root $(TOOLS) cargo-$*
 
-sbom: $(TOOLS)/bin/cargo-cyclonedx ## what the binary is made of, as CycloneDX: target/sbom.json
+sbom: $(TOOLS)/bin/cargo-cyclonedx ## the list of the binary's components (CycloneDX): target/sbom.json
 	@deploy/dev/need.sh build sbom
 	@deploy/dev/sbom.sh target/sbom.json
 
-audit: $(TOOLS)/bin/cargo-deny ## licences, sources, duplicates; advisories: ADVISORY_DB=a clone of RustSec's database
+audit: $(TOOLS)/bin/cargo-deny ## check licences, sources, duplicates, advisories; ADVISORY_DB=a clone of RustSec's database
 	@deploy/dev/audit.sh $(CHECKS)
 
 test: export STEPS = 5
 test: STEP = 3
 lint test: NEED = postgres tests
 
-lint: ## formatting and lints
+lint: ## check the formatting, and run the lints
 	@deploy/dev/need.sh build $(NEED) >/dev/null
 	cargo fmt --check
 	@$(call step,4,cargo clippy (about 2 minutes))
 	@$(CARGO) clippy --locked --all-targets -- -D warnings
 	shellcheck -x deploy/*.sh deploy/dev/*.sh tests/*/*.sh .ci/run
 
-test: build lint ## everything, against a real PostgreSQL; PG=DIR: against that of DIR, /usr/lib/postgresql/17/bin
+test: build lint ## run all tests, on a real PostgreSQL; PG=/usr/lib/postgresql/17/bin: on that one
 	@deploy/dev/need.sh build $(NEED) >/dev/null
 	@$(call step,5,cargo test (about 15 minutes))
 	@deploy/dev/test.sh
 
-bless: build ## write tests/frozen anew: read the diff as an operator would
+bless: build ## write tests/frozen again: read the diff as an operator would
 	@deploy/dev/need.sh build postgres >/dev/null
 	@BLESS=1 $(CARGO) test --locked --test all contract::frozen
 
 # The ends, too: every command of the scripts at which a process can be killed or a disk can be full, and
 # every history of the model that can be replayed.
-prove: $(PROGRAM) ## the storms alone, at any size: make prove KILLS=5000 RUNS=200 CASES=50000
+prove: $(PROGRAM) ## run the storms alone, at any size: make prove KILLS=5000 RUNS=200 CASES=50000
 	@deploy/dev/need.sh build postgres tests >/dev/null
 	@ECS_KILLS=$(or $(ECS_KILLS),all) REPLAY=$(or $(REPLAY),all) $(CARGO) test --locked --test all -- \
 	    prove:: model:: hand_over:: ecs_faults::whichever --nocapture --test-threads=4 --skip doubt::
 
-bench: ## measure: the tables of doc/benchmarks.md
+bench: ## measure, and print the tables of doc/benchmarks.md
 	@deploy/dev/need.sh build postgres >/dev/null
 	@$(CARGO) bench --quiet --locked --bench table
 
