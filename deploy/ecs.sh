@@ -61,7 +61,7 @@ case $kind in
     *) again="make register-trust-$number $stage" ;;
 esac
 
-# What is said on every way out that is no success.
+# What is said whenever the script ends without success.
 state="nothing was started" next="run '$again' again"
 # shellcheck disable=SC2317 # called by the trap
 leave() { # status
@@ -73,7 +73,7 @@ leave() { # status
     fi
     exit "$1"
 }
-# No 'exit': a signal can come when the script is leaving already.
+# No 'exit' here: a signal can come while the script is already leaving.
 interruptible() { trap 'say "ERROR interrupted"; leave 130' INT TERM HUP; }
 trap 'leave $?' EXIT
 trap '' PIPE
@@ -96,7 +96,7 @@ json() { # text: as a JSON string
     printf '"%s"' "${text//\"/\\\"}"
 }
 
-# Starts the task, once, and sets 'task'. Returns 1 if it was surely not started, and 2 if nobody
+# Starts the task, once, and sets 'task'. Returns 1 if it certainly was not started, and 2 if nobody
 # knows; 'error' says why.
 start() { # token program-arguments...
     local token=$1 argument command='' pause why='' doubt=''
@@ -368,8 +368,8 @@ read_parameter || {
     next="allow ssm:GetParameter on it, and kms:Decrypt, and run '$again' again"
     fail "cannot read $parameter: $error"
 }
-# The log is looked at once more: stdout and stderr reach it by two ways, so that a failed run's
-# receipt can be there before its ERROR.
+# The log is read once more: stdout and stderr reach it separately, so a failed run's receipt can be
+# there before its ERROR.
 if [ "$holds" = credentials ] && [ -n "$found" ]; then
     seen=$log
     read_log "$task" "$parameter"

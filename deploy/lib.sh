@@ -68,7 +68,7 @@ trust_lines() {
         if [[ $value =~ $quoted ]]; then
             value=${BASH_REMATCH[2]}${BASH_REMATCH[3]}
         elif [[ $value =~ $opens ]]; then
-            fail "$file, line $count: the quotes of $variable cannot be read; a quoted value holds neither a backslash nor the quotes around it"
+            fail "$file, line $count: the quotes of $variable cannot be read; a quoted value may hold neither a backslash nor the kind of quote that is around it"
         else
             value=${value%%[[:space:]]#*}
             value=${value#"${value%%[![:space:]]*}"}
