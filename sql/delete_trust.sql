@@ -1,5 +1,5 @@
--- Hard-delete a trust whose kit is lost, so that it can be registered anew: its slot comes free,
--- and the audit says that it was deleted. All or nothing; if another table of the hub refers to
+-- Hard-delete a trust whose kit is lost, so that it can be registered again: its slot becomes
+-- free, and the audit says that it was deleted. All or nothing; if another table of the hub refers to
 -- the trust, PostgreSQL refuses and nothing is changed.
 --
 --   psql "$DATABASE_URL" -v trust_id=6d0d9d8e-3f6e-4b4e-9d6a-0d5c8b9a7f10 -f sql/delete_trust.sql

@@ -10,8 +10,8 @@
 
 BEGIN;
 
--- Find the trust, and check a kit: the oldest trust of the name counts. Also the answer to "what
--- became of my transaction". --require-existing and --check-kit need no more than the two SELECTs.
+-- Find the trust (the oldest of its name), and check a kit. Also the answer to "what became of my
+-- transaction". --require-existing and --check-kit need no more than the two SELECTs.
 GRANT SELECT (id, name, created_at)
    ON trust TO :"role";
 
@@ -24,12 +24,12 @@ GRANT INSERT (id, name, code, region, api_key_hash, created_at)
 GRANT SELECT (slot_name, slot_number, assigned_to_trust_id)
    ON fl_kit_slot TO :"role";
 
--- Claim it. PostgreSQL wants this for the lock, too.
+-- Claim it. PostgreSQL needs this for the lock, too.
 GRANT UPDATE (assigned_to_trust_id, assigned_at)
    ON fl_kit_slot TO :"role";
 
--- Only for the reconcile, which adds configured slots that are missing. Leave it out where somebody
--- else fills the pool: then a registration that finds no slot fails.
+-- Only for the reconcile, which adds configured slots that are missing. Leave it out if somebody
+-- else adds the slots; then a registration that finds no slot fails.
 GRANT INSERT (slot_name, slot_number)
    ON fl_kit_slot TO :"role";
 

@@ -2,22 +2,22 @@
 --
 --   psql "$DATABASE_URL" -f sql/indexes.sql
 --
--- They are built CONCURRENTLY, so that heartbeats go on, and for that outside any transaction.
+-- They are built CONCURRENTLY, so that heartbeats go on. That needs a session without a transaction.
 -- Connect to the server itself: the session holds a lock, which a pooler of transactions would lose.
---   trust_name_unique      one trust of a name, enforced by the hub itself; flat name lookup
+--   trust_name_unique      one trust of a name, enforced by the hub itself; finds a name quickly
 --   fl_kit_slot_free       the next free slot without reading the pool; holds free slots only
 \set ON_ERROR_STOP on
 
--- A build takes as long as it takes.
+-- No limit: a build may take long.
 SET statement_timeout = 0;
 SET lock_timeout = 0;
 
--- Two trusts of one name stand in the way of the first: say which, change nothing.
+-- The first index cannot be built while two trusts have one name: name them, and change nothing.
 DO $$
 DECLARE
     duplicates text;
 BEGIN
-    -- Two runs at once would take each other's unfinished indexes for leftovers.
+    -- Two runs at once would mistake each other's unfinished indexes for leftovers.
     IF NOT pg_try_advisory_lock(hashtextextended('register-trust indexes', 0)) THEN
         RAISE EXCEPTION 'no index was built: another run of this script is at work'
               USING HINT = 'Wait for it, then run this script again.';
@@ -37,8 +37,8 @@ BEGIN
 END
 $$;
 
--- What an interrupted build left behind is not used by queries, and IF NOT EXISTS would
--- take it for the index.
+-- Queries do not use what an interrupted build left behind, and IF NOT EXISTS would mistake it
+-- for the index.
 SELECT format('DROP INDEX CONCURRENTLY %s', indexrelid::regclass)
   FROM pg_index
  WHERE indexrelid IN (to_regclass('trust_name_unique'), to_regclass('fl_kit_slot_free'))

@@ -1,16 +1,16 @@
 -- Give a living trust a new API key (doc/operations.md): replace the hash that the hub keeps. The
--- trust's id, its slot and all that refers to it stay. From the commit on the old key opens nothing.
+-- trust's id, its slot and all that refers to it stay. After the commit, the old key opens nothing.
 -- Safe to run again with the same hash, as after a connection that broke.
 --
 --   API_KEY_HASH=<SHA-256 of the key, in hex> \
 --       psql "$DATABASE_URL" -v trust_id=6d0d9d8e-3f6e-4b4e-9d6a-0d5c8b9a7f10 -f sql/replace_key.sql
 --
--- The hash comes by the environment: other users of the machine can read the arguments. Store the new
--- kit durably first: the hub cannot give its key again.
+-- The hash comes from the environment, because other users of the machine can read a command's
+-- arguments. Store the new kit durably first: the hub cannot give its key again.
 --
 -- There is no audit row unless you name its action: which actions there are is up to the hub's
--- migrations, and of those that every hub has (REGISTERED, DELETED) none fits. Where the hub has one
--- that does: -v audit_action=...
+-- migrations, and of those that every hub has (REGISTERED, DELETED) none fits. If the hub has one
+-- that fits: -v audit_action=...
 \set ON_ERROR_STOP on
 \set api_key_hash `printf %s "$API_KEY_HASH"`
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks the dependencies by deny.toml. Advisories come from a database at hand, never from the network.
+# Checks the dependencies by deny.toml. Advisories come from a local database, never from the network.
 #
 #   deploy/dev/audit.sh [licenses | sources | bans | advisories]...    without any, all of them
 #
@@ -33,7 +33,7 @@ day=$(git -C "$db" log -1 --format=%cs main)
 ERROR $next"
 echo "advisories of $day from $db"
 
-# cargo-deny fetches as ever, into a folder of its own, and git takes the database at hand for the remote.
+# cargo-deny fetches as usual, but into a folder of its own, and git gives it the local database as the remote.
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 sed "s|^\[advisories\]\$|&\ndb-path = \"$work/dbs\"|" deny.toml >"$work/deny.toml"

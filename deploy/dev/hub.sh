@@ -18,7 +18,7 @@ here=$(cd "$(dirname "$0")/../.." && pwd)
 
 [[ $# == 2 && $1 =~ ^(start|stop|remove)$ ]] || fail "usage: deploy/dev/hub.sh start|stop|remove DIR"
 verb=$1
-# No dump of its memory is left. What the server's user reads has an open mask, what is secret its own.
+# No core dump is left. Files that the server's user reads get an open mask, secret ones a mask of their own.
 ulimit -c 0
 umask 022
 # First, since the package brings the server's user.

@@ -28,12 +28,12 @@ as_root() { # package...
     if [ ! -e "$policy" ]; then
         # shellcheck disable=SC2064
         trap "rm -f $cluster $policy; rmdir ${cluster%/*} 2>/dev/null || true" EXIT
-        # It loses its force with this process, should that be killed.
+        # If this process is killed, the file has no effect any more.
         # shellcheck disable=SC2016 # its own $1
         printf '#!/bin/sh\n[ -e /proc/%s ] || exit 0\ncase $1 in postgresql* | pgbouncer*) exit 101 ;; esac\n' $$ >"$policy"
         chmod 755 "$policy"
     fi
-    # One source of many that does not answer need not matter: the installation decides.
+    # If one of several sources does not answer, the installation can still succeed.
     apt-get update || true
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -o DPkg::Lock::Timeout=300 "$@"
 }

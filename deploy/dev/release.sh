@@ -5,7 +5,7 @@
 #   deploy/dev/release.sh            prints the folder
 #   deploy/dev/release.sh --check    only fails unless everything is committed; prints the version
 #
-#   ALLOW_DIRTY=yes    makes one of what is not committed too, and calls it so
+#   ALLOW_DIRTY=yes    releases changes that are not committed, too; the version then ends with -dirty
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 fail() { echo "ERROR $*" >&2; exit 1; }

@@ -27,7 +27,7 @@ for line in libraries.splitlines():
     reference = f"pkg:generic/{name}@{version}"
     component = {"type": "library", "bom-ref": reference, "name": name, "version": version, "purl": reference}
     if package != version:
-        # A distribution's package mends what the version does not tell.
+        # A distribution's package has fixes that the version does not show.
         component["properties"] = [{"name": "package", "value": package}]
     sbom["components"].append(component)
 with open(target, "w") as file:

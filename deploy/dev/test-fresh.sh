@@ -9,14 +9,14 @@
 #   TESTS     how often 'make test' runs for each of them (2; 0 leaves it out)
 #   WHO       for whom (root user)
 #
-# The machine's own way out is taken along: name server, proxies, certificates, mirrors.
+# The new root gets this machine's settings of the network: name server, proxies, certificates, mirrors.
 set -euo pipefail
 
 # shellcheck source-path=SCRIPTDIR source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
 cd "$(dirname "$0")/../.."
 
-[ "$(id -u)" = 0 ] || fail "a bare root is made by root: sudo make test-fresh"
+[ "$(id -u)" = 0 ] || fail "only root can make a bare root: sudo make test-fresh"
 for tool in debootstrap unshare rustc git; do
     command -v "$tool" >/dev/null || fail "there is no $tool: apt-get install debootstrap util-linux git"
 done
