@@ -320,9 +320,6 @@ next="run '$again' again"
 new_token() { cat /proc/sys/kernel/random/uuid 2>/dev/null || uuidgen; }
 
 if [ "$kind" = check ]; then
-    for note in "$folder/.task-$number".*; do
-        [ ! -e "$note" ] || say "WARNING a run of trust $number did not end ($note); the next 'make register-trust-$number $stage' settles it"
-    done
     state="nothing was changed" next="run 'make check-kit-$number $stage' again"
     start "$(new_token)" "$@" || fail "the task was not started, or nobody knows: $error"
     say "the task $task asks the hub"

@@ -173,7 +173,7 @@ look_at() { # file
 # Hands a durable kit on: into the command KIT_SINK, or to its final name. Only then does the file's
 # own name go. Fails if the kit stays in the file, and names it.
 finish() { # file number folder
-    local final=$3/trust-$2.json
+    local final=$3/trust-$2.json what=kit
     look_at "$1" || { say "ERROR $1 holds no whole kit"; return 1; }
     if [ -n "${KIT_SINK-}" ]; then
         # Ctrl-C stops the command, and not this script.
@@ -187,7 +187,7 @@ finish() { # file number folder
         return
     fi
     if [ -z "$kit_keys" ]; then
-        final=$3/trust-$2.metadata.json
+        final=$3/trust-$2.metadata.json what='kit without credentials'
         if [ -d "$final" ] || { look_at "$final" && [ -n "$kit_keys" ]; }; then
             say "ERROR $final is in the way; the kit, which has no credentials, stays in $1"
             return 1
@@ -206,7 +206,7 @@ finish() { # file number folder
         say "ERROR the kit of the trust $kit_id cannot be named $final; it stays in $1"
         return 1
     fi
-    say "the kit is in $final"
+    say "the $what is in $final"
 }
 
 # Finds the kits with credentials that earlier runs of this number left, as the array 'left', and

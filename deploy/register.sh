@@ -120,6 +120,9 @@ check_kits() {
         printf '%s %s\n' "$file" "$word"
         seen+=" $word"
     done
+    for file in "$folder/.task-$number".*; do
+        [ ! -e "$file" ] || say "WARNING a run of trust $number did not end, and its kit may be where $file says; the next 'make register-trust-$at' settles it"
+    done
     [ -n "$seen" ] || fail "no kit with credentials of trust $number is in $folder"
     [[ $seen == *valid* && $seen != *unknown* ]]
 }
@@ -178,6 +181,9 @@ number=${1-}
 [[ $number =~ ^[0-9]+$ ]] || fail "'$number' is not a trust's number; usage: deploy/register.sh N [OPTION]..."
 shift
 folder=$(kits_folder)
+# How the operator calls make for this trust.
+at=$number${PROD:+ PROD=$PROD}${HUB:+ HUB=$HUB}
+[ -z "${KITS-}" ] || printf -v at '%s KITS=%q' "$at" "$KITS"
 if [ "$*" = --check-kits ]; then
     find_program
     check_kits
@@ -234,7 +240,6 @@ esac
 if [ -n "$kit_keys" ]; then
     say "ERROR the run ended (exit status ${ended[0]}) without a verdict: it is not known whether trust $number is registered"
     say "ERROR its kit stays in $new; keep it"
-    at=$number${HUB:+ HUB=$HUB}
     fail "next: 'make check-kit-$at' tells whether it is valid; 'make register-trust-$at' picks it up if it is"
 fi
 # Without a kit there was no acknowledgement, and without that no registration.

@@ -29,7 +29,7 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 const ALL_ATTEMPTS: Duration = Duration::from_secs(30);
 /// The pauses between the attempts, in ms: attempts that fail at once take six seconds together.
 const PAUSES: [u64; 5] = [200, 400, 800, 1600, 3200];
-/// How much later than its own limits work is given up that does not keep them.
+/// Work that overruns its own limits is given up this much later.
 const GRACE: Duration = Duration::from_secs(1);
 /// Most characters of a standard parameter: <https://docs.aws.amazon.com/general/latest/gr/ssm.html>.
 const LONGEST_VALUE: usize = 4096;
@@ -65,8 +65,8 @@ impl Aws {
         let length = value.expose().len();
         if length > LONGEST_VALUE {
             let what = format!(
-                "the kit has {length} characters, an SSM parameter holds {LONGEST_VALUE}; it was \
-                 not sent"
+                "the kit has {length} characters, but an SSM parameter holds at most \
+                 {LONGEST_VALUE}; it was not sent"
             );
             let failure = Failure::new(what, "shorten the hub-shared values, and run again");
             return Put { version: Err(failure), doubt: false };

@@ -30,7 +30,7 @@ impl AwsError {
     /// An answer, but none that SSM gives.
     pub fn not_ssm() -> AwsError {
         let next = "check AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_SSM, and run again";
-        Failure::new("the answer is not SSM's", next).into()
+        Failure::new("the answer does not come from SSM", next).into()
     }
 
     /// What the settings hold cannot stand in a request.
@@ -53,7 +53,7 @@ impl AwsError {
     /// No answer, or a broken one.
     pub fn unreachable(error: HttpError) -> AwsError {
         let proxy = ["HTTPS_PROXY", "https_proxy"].iter().find(|it| env::var_os(it).is_some());
-        let proxy = proxy.map(|it| format!("; {it} is set, and no proxy is used"));
+        let proxy = proxy.map(|it| format!("; {it} is set, but proxies are not supported"));
         let (kind, next, transient) = match error {
             HttpError::Tls(error @ (TlsError::Certificate(_) | TlsError::Authorities(_))) => {
                 let next = "check the authorities (AWS_CA_BUNDLE, SSL_CERT_FILE) and the \
@@ -94,7 +94,7 @@ impl AwsError {
                  /flip/fl_kit_slot_names"
             }
             "RequestExpired" | "InvalidSignatureException" if skewed => {
-                "set the clock of this host, and run again"
+                "correct the clock of this host, and run again"
             }
             "ExpiredTokenException"
             | "UnrecognizedClientException"
@@ -123,7 +123,7 @@ impl AwsError {
             ours.any(|own| words.windows(own.len()).any(|theirs| theirs == own))
         };
         if secret.expose().split('"').any(repeats) {
-            let what = "AWS refused: its answer is withheld, for it quotes a secret";
+            let what = "AWS refused: its answer is not shown, because it quotes a secret";
             self.failure.what = what.to_owned();
         }
         self

@@ -79,7 +79,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, E
     let name = stripped(name.ok_or("--name is required")?).ok_or("--name is blank")?;
     let transport = match (parameter, await_ack) {
         (Some(_), Some(())) => {
-            return Err("--await-ack and --out-ssm-parameter do not go together".into());
+            return Err("--await-ack and --out-ssm-parameter cannot be combined".into());
         }
         (Some(parameter), None) => Transport::Parameter(ParameterName::parse(parameter)?),
         (None, Some(())) => Transport::Acknowledged,
@@ -98,7 +98,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, E
         Some(trust_id) if is_uuid(&trust_id) => {
             let others = code.is_some() || region.is_some() || require_existing.is_some();
             if others || !matches!(transport, Transport::Stdout) {
-                return Err("--check-kit goes with --name, -v and -q alone".into());
+                return Err("--check-kit can only be combined with --name, -v and -q".into());
             }
             Task::CheckKit(Question { name, trust_id: trust_id.to_ascii_lowercase() })
         }

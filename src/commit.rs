@@ -2,7 +2,7 @@
 //! (doc/reference.md, "The commit").
 //!
 //! `Ok` from a client library is not the server's word: PostgreSQL answers `COMMIT` with
-//! `ROLLBACK`, and no error, where the transaction had failed before.
+//! `ROLLBACK`, and no error, if the transaction had failed before.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ pub fn commit(transaction: Transaction, xact_id: i64, settings: &Settings) -> Re
             return Err(Failure {
                 what: format!(
                     "the connection broke during the commit of transaction {xact_id}, and the hub \
-                     cannot be asked for its outcome: {broken}; then {cause}; the trust may be \
+                     did not say whether it was committed: {broken}; then {cause}; the trust may be \
                      registered, and the kit that was delivered is left in place"
                 ),
                 next: format!(

@@ -2,8 +2,8 @@
 //! metadata version 2.
 //! <https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html>
 //!
-//! A source that is set up is used, or the run fails: passing over it would bring the credentials of
-//! another account, and a kit into its parameters.
+//! The first source that is set up is used, or the run fails: the next one could belong to another
+//! account, whose parameter would get the kit.
 
 use std::collections::HashMap;
 use std::fs;
@@ -48,7 +48,7 @@ pub async fn find() -> Result<Credentials, AwsError> {
         return Err(none("AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY"));
     }
     if text("AWS_WEB_IDENTITY_TOKEN_FILE").is_some() {
-        return Err(none("AWS_WEB_IDENTITY_TOKEN_FILE is set, and web identity is not supported"));
+        return Err(none("AWS_WEB_IDENTITY_TOKEN_FILE is set, but web identity is not supported"));
     }
     if let Some(credentials) = profile()? {
         return Ok(credentials);
@@ -115,7 +115,7 @@ fn container() -> Result<Option<Request<Body>>, AwsError> {
         return Ok(None);
     };
     if text("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").is_some() {
-        return Err(none("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE is set, and is not supported"));
+        return Err(none("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE is set, but is not supported"));
     }
     let mut request = Request::get(&uri);
     if let Some(token) = text("AWS_CONTAINER_AUTHORIZATION_TOKEN") {

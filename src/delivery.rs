@@ -100,7 +100,7 @@ impl Delivery {
         })?;
         if let Some(Parameter { name, doubt: true, .. }) = &self.parameter {
             warn!(
-                "an attempt to put the kit got no answer and may be stored late: {name} can \
+                "an attempt to put the kit got no answer, and SSM may still store the kit later: {name} can \
                  reappear after it was deleted; look again after some minutes"
             );
         }
@@ -120,7 +120,7 @@ impl Delivery {
         match parameter.put(&Secret::new(EMPTY.to_owned())) {
             Err(failure) if delivered => Err(Failure { next, ..failure }),
             Ok(()) if doubt => Err(Failure::new(
-                "an attempt to put the kit got no answer and may be stored late, over the []; no \
+                "an attempt to put the kit got no answer, and SSM may still store the kit later, over the []; no \
                  receipt is printed",
                 format!("{next}, and look again after some minutes"),
             )),
@@ -139,7 +139,7 @@ impl Parameter {
         if !self.ours && version > 1 {
             let or = if self.doubt || put.doubt { " or before" } else { "" };
             warn!(
-                "{name} was there and is overwritten; the earlier version can still be read as \
+                "{name} existed and was overwritten; the earlier version can still be read as \
                  {name}:{}{or}",
                 version - 1
             );

@@ -44,7 +44,7 @@ pub fn aws() -> Result<Aws, Failure> {
         Some(_) => {
             let variable =
                 if fips { "AWS_USE_FIPS_ENDPOINT" } else { "AWS_USE_DUALSTACK_ENDPOINT" };
-            let what = format!("{variable} and an endpoint of your own do not go together");
+            let what = format!("{variable} and an endpoint of your own cannot be combined");
             return Err(wrong(what, variable));
         }
         None => {

@@ -10,7 +10,7 @@ pub fn raw(variable: &str) -> Option<OsString> {
     env::var_os(variable).filter(|value| !value.is_empty())
 }
 
-/// The value, if it is text: of what other programs, too, look at.
+/// The value, if it is text: for variables that other programs read, too.
 pub fn text(variable: &str) -> Option<String> {
     raw(variable)?.into_string().ok()
 }
@@ -21,14 +21,14 @@ pub fn is_true(variable: &str) -> bool {
 }
 
 /// The value as text.
-/// Errors: it is none. It is not repeated, for this serves secrets, too.
+/// Errors: it is not text. It is not repeated, because it may be a secret.
 pub fn optional(variable: &str) -> Result<Option<String>, Failure> {
     let not_utf8 = |_| wrong(format!("{variable} is not UTF-8"), variable);
     raw(variable).map(|value| value.into_string().map_err(not_utf8)).transpose()
 }
 
 /// The first of these that is set.
-/// Errors: none is.
+/// Errors: none of them is set.
 pub fn required(variables: &[&'static str]) -> Result<(&'static str, String), Failure> {
     for variable in variables {
         if let Some(value) = optional(variable)? {
@@ -40,7 +40,7 @@ pub fn required(variables: &[&'static str]) -> Result<(&'static str, String), Fa
 }
 
 /// What the value means among these words.
-/// Errors: it is none of them.
+/// Errors: it is not one of them.
 pub fn one_of<T: Copy>(
     variable: &str,
     words: &[(&str, T)],

@@ -11,7 +11,7 @@ const LONGEST: usize = 1000;
 
 /// Words from elsewhere, fit for a line of the log: short, without characters that steer a terminal,
 /// break the line or turn its order round, and withheld altogether if a part of them looks like a
-/// key, a token or a hash. So many hexadecimal digits in a row are one.
+/// key, a token or a hash. A run of at least `hash` hexadecimal digits counts as a hash.
 pub fn words(text: &str, hash: usize) -> String {
     let looks_random = |part: &str| {
         let has = |kind: fn(&char) -> bool| part.chars().any(|c| kind(&c));
@@ -23,7 +23,7 @@ pub fn words(text: &str, hash: usize) -> String {
     let is_hash = |part: &str| part.len() >= hash && part.bytes().all(|b| b.is_ascii_hexdigit());
     let mut parts = text.split(|c: char| !c.is_ascii_alphanumeric());
     if parts.any(|part| looks_random(part) || is_hash(part)) {
-        return "the message is withheld, for it may quote a secret".to_owned();
+        return "the message is not shown, because it may quote a secret".to_owned();
     }
     let steers = |c: char| {
         c.is_control()

@@ -78,7 +78,7 @@ pub async fn send(
     // Counted first: whoever gives up says so first, and then looks at the count.
     sent.unanswered.fetch_add(1, SeqCst);
     if sent.given_up.load(SeqCst) {
-        return Err(HttpError::Other("it was given up".to_owned()));
+        return Err(HttpError::Other("the program gave up waiting".to_owned()));
     }
     let (head, mut rest) = sender.send_request(request).await.map_err(broken)?.into_parts();
     // Growing leaves unwiped copies behind; what is usual has room.

@@ -18,7 +18,7 @@ use crate::wire::{Need, Wire};
 pub const CONNECT: Duration = Duration::from_secs(10);
 
 /// Longest wait for a statement's answer. The server's own limit of 30 s (`sql/open.sql`) comes
-/// first, and explains itself better.
+/// first, and its message explains more.
 pub const STATEMENT: Duration = Duration::from_secs(32);
 
 /// A connection. Dropping it ends the session, and with it an open transaction.
@@ -38,7 +38,7 @@ impl Hub {
     }
 
     /// Asks the server and waits for the answer, for at most `limit`.
-    /// Errors: Where no answer came in time the connection is not used again.
+    /// Errors: the server refuses, or gives no answer in time; then the connection is not used again.
     pub fn ask<T: Send + 'static>(
         &mut self,
         limit: Duration,
@@ -61,7 +61,7 @@ fn connected(settings: &Settings, limit: Duration) -> Result<Hub, Failure> {
     let mut config = Config::new();
     config.host(host).port(*port).user(user).dbname(database);
     config.application_name("register-trust");
-    // A server's notice can hold anything; ours hold nothing.
+    // A server's notice can hold anything, so it is never logged.
     config.notice_callback(|_| {});
     let token;
     let password = match &settings.stage {
@@ -86,12 +86,12 @@ fn connected(settings: &Settings, limit: Duration) -> Result<Hub, Failure> {
     let found = found.and_then(|found| found.map_err(|error| lost(&error.to_string())));
     let addresses = found.map_err(|failure| {
         let next = "check DB_HOST and the resolver (/etc/resolv.conf), and run again";
-        Failure::new(format!("the look-up of the name {host}: {}", failure.what), next)
+        Failure::new(format!("cannot look up the name {host}: {}", failure.what), next)
     })?;
     let mut last = lost("the name has no address");
     for (tried, address) in addresses.iter().enumerate() {
         config.hostaddr(*address);
-        // One that accepts and stays silent leaves time for the others.
+        // An address that accepts and stays silent must leave time for the others.
         let share = u32::try_from(addresses.len() - tried).unwrap_or(1);
         match try_address(&config, wire, left() / share) {
             Ok(hub) => return Ok(hub),
@@ -103,7 +103,7 @@ fn connected(settings: &Settings, limit: Duration) -> Result<Hub, Failure> {
 }
 
 /// One of the host's addresses.
-/// Errors: why not, and whether the server itself said so: then no other address does better.
+/// Errors: why not, and whether the server itself answered; then no other address would help.
 fn try_address(config: &Config, wire: &Wire, limit: Duration) -> Result<Hub, (Failure, bool)> {
     let deadline = Instant::now() + limit;
     let silent = |failure| (failure, false);

@@ -7,8 +7,8 @@ use postgres::{Config, Error};
 use crate::error::{Failure, words};
 use crate::tls::{self, TlsError};
 
-/// In the server's words, without their `DETAIL`: it can hold a whole row. Or in the system's, with
-/// their causes. Without any, if they repeat the password, which is not the user's name.
+/// In the server's words, without their `DETAIL`, which can hold a whole row; or in the system's words,
+/// with the causes. Words that repeat the password are not shown, unless it is also the user's name.
 pub fn described(error: &Error, config: &Config) -> Failure {
     let password = config.get_password().filter(|it| it.len() >= 4);
     let password = password.filter(|it| config.get_user().map(str::as_bytes) != Some(it));
@@ -17,7 +17,7 @@ pub fn described(error: &Error, config: &Config) -> Failure {
     };
     // No UUID or number has so many digits in a row, but a key's hash, or half of it.
     let shown = |text: &str| match repeats(text) {
-        true => "the message is withheld, for it repeats the password".to_owned(),
+        true => "the message is not shown, because it repeats the password".to_owned(),
         false => words(text, 16),
     };
     if let Some(server) = error.as_db_error() {
@@ -64,7 +64,7 @@ fn tls_advice(error: &TlsError) -> &'static str {
             "set DB_HOST to a name that the hub's certificate holds"
         }
         TlsError::Certificate(refused) if tls::OUT_OF_DATE.contains(&refused.as_raw()) => {
-            "renew the certificate of the hub's database, or set the clock of this host"
+            "renew the certificate of the hub's database, or correct the clock of this host"
         }
         TlsError::Certificate(_) | TlsError::Authorities(_) => {
             "set PGSSLROOTCERT to a PEM file of the authorities that signed the hub's certificate \

@@ -37,7 +37,7 @@ fn needs_modules() -> bool {
     let file = fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default();
     let hosts = file.lines().find_map(|line| line.trim_start().strip_prefix("hosts:"));
     let hosts = hosts.unwrap_or_default().split('#').next().unwrap_or_default();
-    // What stands in brackets is no module but what to do.
+    // Text in brackets is an action, not a module.
     let modules = hosts.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest));
     modules.flat_map(str::split_whitespace).any(|module| module != "files" && module != "dns")
 }

@@ -26,7 +26,7 @@ pub fn uuid() -> Result<String, Failure> {
 }
 
 fn no_random_bytes(error: getrandom::Error) -> Failure {
-    Failure::new(format!("cannot mint keys: {error}"), "check the host's kernel")
+    Failure::new(format!("cannot make keys: {error}"), "check the host's kernel")
 }
 
 /// Forbids core dumps of this process, which would hold its secrets: by the limit, and, where the
@@ -38,7 +38,7 @@ pub fn forbid_core_dumps() -> io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
-/// Text that must not reach stderr, argv or a core dump's bystander: a key, its hash, a
+/// Text that must not reach stderr, argv or a core dump: a key, its hash, a
 /// password, a hub-shared value, a whole kit.
 pub struct Secret(Zeroizing<String>);
 

@@ -124,7 +124,7 @@ fn wire(host: &str, production: bool) -> Result<Wire, Failure> {
         }
         None if verify == Verify::Authority => {
             let what = "PGSSLMODE is verify-ca, and PGSSLROOTCERT names no file: with the system's \
-                        authorities the certificate of any host would do";
+                        authorities any host could show a certificate that passes";
             return Err(wrong(what.to_owned(), variable));
         }
         _ => Authorities::System,

@@ -31,7 +31,7 @@ impl SlotNames {
             }
             _ => {
                 let name = words(&format!("{name:?}"), 33);
-                warn!("slot name {name} in {source} cannot be used; it is left out");
+                warn!("slot name {name} in {source} cannot be used; it is ignored");
                 None
             }
         });

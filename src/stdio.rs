@@ -61,7 +61,7 @@ impl Stdout {
         let written = wait::within(wait::patience(WRITE), late, move || {
             let mut file = file.lock().map_err(|_| io::Error::other("internal error"))?;
             if over.load(SeqCst) {
-                return Err(io::Error::other("it was given up"));
+                return Err(io::Error::other("the program gave up waiting"));
             }
             file.write_all(line.expose().as_bytes())?;
             if file.metadata()?.is_file() { file.sync_all() } else { Ok(()) }

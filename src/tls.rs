@@ -23,8 +23,8 @@ pub const OTHER_HOST: [i32; 2] = [62, 64];
 /// `X509_V_ERR_CERT_NOT_YET_VALID`, `X509_V_ERR_CERT_HAS_EXPIRED`.
 pub const OUT_OF_DATE: [i32; 2] = [9, 10];
 
-/// What must be right of a server's certificate: nothing, or that a trusted authority signed it, or
-/// that it holds the host's name, too.
+/// What is checked of a server's certificate: nothing; that a trusted authority signed it; or that it
+/// holds the host's name, too.
 #[derive(Clone, Copy, PartialEq, PartialOrd, Eq, Ord)]
 pub enum Verify {
     Nothing,

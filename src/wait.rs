@@ -19,7 +19,7 @@ use crate::error::Failure;
 
 /// How long a signal can go unnoticed.
 const GLANCE: Duration = Duration::from_millis(20);
-/// For the deepest answer that fits into the longest session (wire.rs).
+/// Enough for the deepest nesting that the longest session can hold (wire.rs).
 const STACK: usize = 8 << 20;
 /// Longest wait for each step of the clean-up after a signal: a container's engine kills what is
 /// still there after ten seconds.

@@ -129,7 +129,7 @@ fn a_proxy_that_is_not_used_is_named_where_aws_cannot_be_reached() {
     for variable in ["HTTPS_PROXY", "https_proxy"] {
         let program = keys(verdict()).env("AWS_REGION", "eu-west-2").env(variable, "http://p:1");
         let run = program.env("AWS_ENDPOINT_URL", "http://127.0.0.1:9").run().exits(1);
-        run.says(&format!("{variable} is set, and no proxy is used"));
+        run.says(&format!("{variable} is set, but proxies are not supported"));
     }
 }
 

@@ -46,7 +46,7 @@ fn help_that_cannot_be_printed_is_an_error() {
 }
 
 const ID: &str = "6d0d9d8e-3f6e-4b4e-9d6a-0d5c8b9a7f10";
-const ALONE: &str = "--check-kit goes with --name, -v and -q alone";
+const ALONE: &str = "--check-kit can only be combined with --name, -v and -q";
 
 #[test]
 fn a_usage_error_exits_with_2_prints_nothing_on_stdout_and_opens_no_connection() {
@@ -100,7 +100,7 @@ fn a_usage_error_exits_with_2_prints_nothing_on_stdout_and_opens_no_connection()
         (&["--name", "A", "--await-ack=yes"], "unexpected argument for option '--await-ack'"),
         (
             &["--name", "A", "--await-ack", "--out-ssm-parameter", "/a"],
-            "--await-ack and --out-ssm-parameter do not go together",
+            "--await-ack and --out-ssm-parameter cannot be combined",
         ),
         (&["--check-kit", ID], "--name is required"),
         (&["--name", "A", "--check-kit"], "--check-kit has no value"),

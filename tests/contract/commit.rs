@@ -67,7 +67,7 @@ fn without_an_answer_the_kit_is_left_in_place_and_the_operator_is_told_how_to_fi
         let relay = Relay::new().strike(when, Cut).later(Later::Closed);
         let run = relay.serve(hub.program(&NEW)).run().exits(1).within(25);
         let run = run
-            .says("cannot be asked for its outcome")
+            .says("did not say whether it was committed")
             .says("left in place")
             .never_says("nothing was registered");
         let kit: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
@@ -110,7 +110,7 @@ fn without_an_answer_there_is_no_receipt_and_the_parameter_keeps_the_kit() {
     let relay = Relay::new().strike(After("COMMIT"), Cut).later(Later::Closed);
     let run =
         ssm.serve(relay.serve(hub.program(&NEW).arg("--out-ssm-parameter").arg("/kit"))).run();
-    run.exits(1).prints("").says("cannot be asked for its outcome");
+    run.exits(1).prints("").says("did not say whether it was committed");
     assert_eq!(ssm.versions("/kit").len(), 1);
     assert!(ssm.latest("/kit").unwrap().starts_with("[{"));
 }

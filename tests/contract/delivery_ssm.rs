@@ -141,7 +141,7 @@ fn where_even_the_empty_array_cannot_be_put_stdout_stays_empty() {
 fn an_endpoint_that_is_unreachable_or_not_ssm_registers_nothing() {
     let mut hub = Hub::new();
     let ssm = Ssm::new().always(Answer::Garbage("<html>"));
-    register(&hub, &ssm).exits(1).prints("").says("the answer is not SSM's");
+    register(&hub, &ssm).exits(1).prints("").says("the answer does not come from SSM");
     hub.assert_untouched();
     let run =
         Ssm::new().serve(hub.program(&NEW)).env("AWS_ENDPOINT_URL_SSM", "http://127.0.0.1:1").run();
@@ -179,9 +179,9 @@ fn a_value_that_is_too_long_is_refused_before_it_is_sent() {
             kit.stdout.len() - 2
         };
     let run = ssm.serve(hub.program(&NEW)).env("CENTRAL_HUB_API_URL", "x".repeat(other + 1)).run();
-    run.exits(1)
-        .prints("/flip/kit\n")
-        .says("the kit has 4097 characters, an SSM parameter holds 4096; it was not sent");
+    run.exits(1).prints("/flip/kit\n").says(
+        "the kit has 4097 characters, but an SSM parameter holds at most 4096; it was not sent",
+    );
     assert_eq!(ssm.versions("/flip/kit"), ["[]"]);
     hub.assert_untouched();
     let run = ssm.serve(hub.program(&NEW)).env("CENTRAL_HUB_API_URL", "x".repeat(other)).run();
@@ -265,7 +265,7 @@ fn a_put_that_overwrites_something_warns_and_says_how_to_read_it() {
     let run =
         ssm.serve(hub.program(&["--name", "A", "--out-ssm-parameter", "/flip/kit"])).run().exits(0);
     run.prints("/flip/kit\n")
-        .says("WARNING /flip/kit was there and is overwritten")
+        .says("WARNING /flip/kit existed and was overwritten")
         .says("can still be read as /flip/kit:1");
     let versions = ssm.versions("/flip/kit");
     assert!(versions[0].contains("trust_api_key") && !versions[1].contains("trust_api_key"));

@@ -16,7 +16,7 @@ fn in_use() -> Ssm {
 #[test]
 fn every_path_warns_once_of_a_version_that_it_overwrote() {
     let mut hub = Hub::new();
-    let warning = "WARNING /kit was there and is overwritten; the earlier version can still be read \
+    let warning = "WARNING /kit existed and was overwritten; the earlier version can still be read \
                    as /kit:2\n";
     let once = |stderr: &str| assert_eq!(stderr.matches("is overwritten").count(), 1, "{stderr}");
     // The kit is put, and taken back.

@@ -243,7 +243,7 @@ fn a_new_trust_leaves_its_kit_in_a_file_of_its_owner_and_no_parameter() {
     assert!(!said.contains(kit[0]["trust_api_key"].as_str().unwrap()));
 
     // Again: the skip. The kit with the credentials stays.
-    let metadata = ["the kit is in kits/stag/trust-1.metadata.json"];
+    let metadata = ["the kit without credentials is in kits/stag/trust-1.metadata.json"];
     ends(&account.register("", &[], &[]), true, &metadata);
     assert_eq!(account.kit("trust-1.json"), kit);
     ends(&account.register("", &["--require-existing"], &[]), true, &metadata);
@@ -385,6 +385,12 @@ fn a_task_that_may_have_started_is_not_forgotten() {
             "nobody knows whether the trust is registered; /flip/trust-kits/ephemeral/1-",
             "may hold its kit, or come to hold it (kits/stag/.task-1.",
         ],
+    );
+    let check = account.register("", &["--check-kits"], &[]);
+    ends(
+        &check,
+        false,
+        &["its kit may be where kits/stag/.task-1.", "no kit with credentials of trust 1"],
     );
     ends(&account.register("", &[], &[]), true, &["an earlier run did not end", "does not exist"]);
 }

@@ -126,7 +126,7 @@ fn the_static_binary_does_everything_in_an_empty_root() {
     fs::copy(world.dir.join("root/register-trust"), world.dir.join("root/usr/bin/getent")).unwrap();
     fs::write(world.dir.join("root/dev/null"), "").unwrap();
     let (code, _, stderr) = register("A", &env);
-    let unknown = "the look-up of the name hub-in-hosts: the name is not known";
+    let unknown = "cannot look up the name hub-in-hosts: the name is not known";
     assert!(code == Some(1) && stderr.contains(unknown), "{stderr}");
     fs::remove_file(&nsswitch).unwrap();
     fs::remove_file(world.dir.join("root/dev/null")).unwrap();

@@ -167,7 +167,7 @@ fn a_database_that_is_not_there_or_does_not_answer_fails_and_says_where_it_was_s
     run.says("cannot connect to the hub at \"hub@127.0.0.1:1/").says("Connection refused");
     let run = program().env("DB_HOST", "no-such-host.invalid").run().fails();
     run.says("cannot connect to the hub at \"hub@no-such-host.invalid:")
-        .says("the look-up of the name no-such-host.invalid: ")
+        .says("cannot look up the name no-such-host.invalid: ")
         .says("next: check DB_HOST and the resolver (/etc/resolv.conf), and run again");
     program().env("DB_HOST", "/no/such/directory").run().fails().says("No such file or directory");
 }

@@ -174,7 +174,7 @@ fn acknowledgements_are_awaited_and_kits_are_checked_as_frozen() {
 /// Messages that no test can bring about, and why.
 const UNREACHED: [&str; 21] = [
     // The kernel gives no random bytes.
-    "cannot mint keys:",
+    "cannot make keys:",
     "check the host's kernel",
     // serde_json documents no error for the kit's types.
     "cannot write the kit as JSON:",
@@ -198,7 +198,7 @@ const UNREACHED: [&str; 21] = [
     // net.rs gives at least one address.
     "the name has no address",
     // Nobody waits for it any more.
-    "it was given up",
+    "the program gave up waiting",
     // No messages, but parts of statements.
     "SET LOCAL row_security = off",
     "SET LOCAL transaction_read_only = off;",

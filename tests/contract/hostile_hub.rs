@@ -206,7 +206,7 @@ fn no_password_comes_back_to_stderr_from_the_hub() {
         });
         for verbosity in ["-q", "-v"] {
             assert_plain(fake.program(&NEW).arg(verbosity).run().fails())
-                .says("the message is withheld, for it repeats the password");
+                .says("the message is not shown, because it repeats the password");
         }
     }
 }

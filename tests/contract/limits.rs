@@ -41,7 +41,7 @@ fn a_connection_that_freezes_at_the_commit_ends_in_time_with_or_without_an_outco
     let run = relay.serve(hub.program(&NEW)).run().exits(1).within(90);
     // The server waits in the open transaction until its own limit of a minute. Why the last question
     // had no answer depends on when it was asked.
-    let run = run.says("cannot be asked for its outcome: no answer within 32 s; then ");
+    let run = run.says("did not say whether it was committed: no answer within 32 s; then ");
     let (_, last) = run.stderr.split_once("; then ").unwrap();
     let why = ["the transaction is still in progress", "no answer within"];
     assert!(why.iter().any(|why| last.contains(why)), "{}", run.dump());

@@ -244,7 +244,9 @@ fn a_certificate_that_is_out_of_date_is_named_as_such() {
     let expired = Cluster::start(dir, &options);
     let program = production(&hub, &NEW).env("DB_PORT", expired.port().to_string());
     let run = program.run().fails().says("certificate verify failed: certificate has expired");
-    run.says("next: renew the certificate of the hub's database, or set the clock of this host");
+    run.says(
+        "next: renew the certificate of the hub's database, or correct the clock of this host",
+    );
 }
 
 #[test]
@@ -260,7 +262,7 @@ fn the_other_modes_have_libpqs_meanings() {
     };
     assert_eq!(run("verify-ca", "127.0.0.1", "ca.crt"), Some(0));
     assert_eq!(run("verify-ca", "localhost", "other.crt"), Some(1));
-    // With the system's authorities the certificate of any host would do.
+    // With the system's authorities any host could show a certificate that passes.
     let program = production(&hub, &["--name", "B", "--code", "B"]).env("PGSSLMODE", "verify-ca");
     let refused = program.without("PGSSLROOTCERT").run().fails();
     refused

@@ -19,7 +19,11 @@ fn an_answer_of_ssm_without_a_version_is_no_delivery() {
     for answer in ["{}", r#"{"Version":0}"#, r#"{"Version":null}"#, r#"{"Version":"1"}"#, "[]", ""]
     {
         let ssm = Ssm::new().always(Answer::Garbage(answer));
-        ssm.serve(hub.program(&TO_SSM)).run().exits(1).prints("").says("the answer is not SSM's");
+        ssm.serve(hub.program(&TO_SSM))
+            .run()
+            .exits(1)
+            .prints("")
+            .says("the answer does not come from SSM");
         hub.assert_untouched();
     }
 }
@@ -36,8 +40,8 @@ fn an_endpoint_that_puts_the_kit_anywhere_into_its_answer_does_not_get_it_logged
         |kit| echo(200, kit, json!({ "Name": "/k", "Overwrite": true, "Value": kit })),
     ];
     let mut hub = Hub::new();
-    let withheld = "AWS refused: its answer is withheld, for it quotes a secret";
-    let not_ssm = "the answer is not SSM's";
+    let withheld = "AWS refused: its answer is not shown, because it quotes a secret";
+    let not_ssm = "the answer does not come from SSM";
     let said = [
         "unreadable (HTTP 400, request unreadable)",
         "withheld, for it",
@@ -79,7 +83,7 @@ fn asking_for_an_outcome_ends_within_its_fifteen_seconds_even_if_the_login_is_sl
         .strike(When::Before("pg_xact_status"), Strike::Hold)
         .later(Later::Late(Duration::from_secs(3)));
     let run = relay.serve(hub.program(&NEW)).env("PGSSLMODE", "disable").run().exits(1);
-    run.says("cannot be asked for its outcome").within(17);
+    run.says("did not say whether it was committed").within(17);
 }
 
 /// Whether slots are free was judged by a snapshot from before the wait.
@@ -119,7 +123,7 @@ fn a_verdict_that_overwrites_something_says_how_to_read_it() {
     ssm.serve(hub.program(&TO_SSM)).run().exits(0);
     let run = ssm.serve(hub.program(&TO_SSM)).env("DB_PORT", "1").run().exits(1).prints("/k\n");
     run.says(
-        "WARNING /k was there and is overwritten; the earlier version can still be read as /k:1",
+        "WARNING /k existed and was overwritten; the earlier version can still be read as /k:1",
     );
 }
 

@@ -62,7 +62,7 @@ fn no_secret_reaches_stderr_when_ssm_quotes_the_kit() {
     let sent = ssm.requests()[0].1["Value"].as_str().unwrap().to_owned();
     assert!(sent.contains("trust_api_key"));
     assert_no_secret(&run, &[sent]);
-    run.says("ValidationException (HTTP 400, request req-400): the message is withheld, for it may quote a secret");
+    run.says("ValidationException (HTTP 400, request req-400): the message is not shown, because it may quote a secret");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn no_secret_reaches_stderr_when_the_hub_quotes_the_row() {
     let run = loud(hub.program(&["--name", "A", "--code", "A"])).run().fails();
     let hex = run.stderr.split(|c: char| !c.is_ascii_hexdigit()).any(|word| word.len() == 64);
     assert!(!hex, "{}", run.dump());
-    run.says("the message is withheld, for it may quote a secret (SQLSTATE P0001)");
+    run.says("the message is not shown, because it may quote a secret (SQLSTATE P0001)");
     // And so does one that is deferred to the commit.
     hub.execute(
         "DROP TRIGGER quote ON trust; CREATE CONSTRAINT TRIGGER quote AFTER INSERT ON trust

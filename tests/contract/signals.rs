@@ -177,6 +177,28 @@ fn a_question_about_a_kit_is_interrupted_and_stays_unknown() {
     drop(first);
 }
 
+/// The wait for the line that says so must not be ended by the signal, too.
+#[test]
+fn a_late_reader_of_stderr_learns_why_a_question_was_interrupted() {
+    let mut hub = Hub::new();
+    let first = hub.program(&NEW).stdout(full_pipe().1).spawn();
+    eventually("the first run delivers", || hub.delivering() == 1);
+    let (mut reader, stderr) = full_pipe();
+    let id = "6d0d9d8e-3f6e-4b4e-9d6a-0d5c8b9a7f10";
+    let question = hub.program(&["--name", "A", "--check-kit", id]);
+    let question = question.command().stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
+    eventually("the question waits", || hub.waiting() == 1);
+    signal("TERM", question.id());
+    thread::sleep(Duration::from_millis(500));
+    let mut said = String::new();
+    reader.read_to_string(&mut said).unwrap();
+    assert!(said.contains(
+        "ERROR cannot tell whether the kit is valid: the run was interrupted by SIGTERM"
+    ));
+    assert_eq!(question.wait_with_output().unwrap().stdout, b"unknown\n");
+    drop(first);
+}
+
 /// Process 1 of a PID namespace has no default reaction to a signal, as in a container.
 #[test]
 fn a_run_that_is_process_1_is_interrupted() {

@@ -120,7 +120,7 @@ fn a_slot_name_that_no_index_takes_is_left_out() {
     let names = format!(r#"["{long}","Trust_1"]"#);
     let run = hub.program(&NEW).env("FL_KIT_SLOT_NAMES", names).run();
     run.full_kit();
-    run.says("cannot be used; it is left out");
+    run.says("cannot be used; it is ignored");
 }
 
 #[test]

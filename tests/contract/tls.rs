@@ -85,7 +85,7 @@ fn at(port: u16, mode: &str) -> Program {
 fn a_certificate_that_is_out_of_date_or_of_another_host_is_named_as_such() {
     for (acceptor, next) in [
         (acceptor("localhost", LONG_AGO, LONG_AGO + 1), "renew the certificate"),
-        (acceptor("localhost", FAR_AHEAD - 1, FAR_AHEAD), "set the clock of this host"),
+        (acceptor("localhost", FAR_AHEAD - 1, FAR_AHEAD), "correct the clock of this host"),
         (acceptor("elsewhere", LONG_AGO, FAR_AHEAD), "set DB_HOST to a name"),
     ] {
         let run = at(server(acceptor), "verify-full").run().fails();
