@@ -24,7 +24,7 @@ ifneq ($(shell test -d "$${TMPDIR:-/tmp}" && echo yes),yes)
 unexport TMPDIR
 endif
 
-.PHONY: help register-trusts build static install uninstall release sbom audit image release-image test-image test-reproducible test-audit test-fresh lint test bless prove bench hub-start hub-stop clean FORCE
+.PHONY: help register-trusts build static install uninstall release sbom audit image release-image test-image test-reproducible test-audit test-fresh lint test bless prove fuzz bench hub-start hub-stop clean FORCE
 # For the targets with a number, which cannot be phony: a file of that name changes nothing.
 FORCE: ;
 
@@ -123,11 +123,17 @@ test-audit: $(TOOLS)/bin/cargo-deny ## check what 'make audit' says, with small 
 test-fresh: ## the README's two commands, each twice, on a fresh Debian, as root and as an ordinary user
 	@deploy/dev/test-fresh.sh
 
-# Tools of the project's own, built from their sources once.
-$(TOOLS)/bin/cargo-%:
+# Tools of the project's own, built from their sources once, in versions that do not change by
+# themselves. cargo-auditable's stands in ship.sh, for an image has no Makefile.
+DENY = cargo-deny@0.20.2
+CYCLONEDX = cargo-cyclonedx@0.5.9
+$(TOOLS)/bin/cargo-deny: TOOL = $(DENY)
+$(TOOLS)/bin/cargo-cyclonedx: TOOL = $(CYCLONEDX)
+$(TOOLS)/bin/cargo-%: FORCE
 	@deploy/dev/need.sh build
-	@echo 'cargo install cargo-$* (about 3 minutes)'
-	@deploy/dev/live.sh - cargo install --locked --root $(TOOLS) cargo-$*
+	@grep -qs '^"$(subst @, ,$(TOOL)) ' $(TOOLS)/.crates.toml || { \
+	    echo 'cargo install $(TOOL) (about 3 minutes)'; \
+	    deploy/dev/live.sh - cargo install --locked --root $(TOOLS) $(TOOL); }
 
 sbom: $(TOOLS)/bin/cargo-cyclonedx ## the list of the binary's components (CycloneDX): target/sbom.json
 	@deploy/dev/need.sh build sbom
@@ -162,6 +168,10 @@ prove: $(PROGRAM) ## run the storms alone, at any size: make prove KILLS=5000 RU
 	@deploy/dev/need.sh build postgres tests >/dev/null
 	@ECS_KILLS=$(or $(ECS_KILLS),all) REPLAY=$(or $(REPLAY),all) $(CARGO) test --locked --test all -- \
 	    prove:: model:: hand_over:: ecs_faults::whichever --nocapture --test-threads=4 --skip doubt::
+
+fuzz: $(PROGRAM) ## attack the program for an hour with random answers of hub and AWS: make fuzz SECONDS=600 W=4
+	@deploy/dev/need.sh build tests >/dev/null
+	@python3 tests/fuzz/fuzz.py
 
 bench: ## measure, and print the tables of doc/benchmarks.md
 	@deploy/dev/need.sh build postgres >/dev/null
