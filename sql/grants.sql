@@ -15,8 +15,9 @@ BEGIN;
 GRANT SELECT (id, name, created_at)
    ON trust TO :"role";
 
--- Register a new one. The role may not read the hash back: a hub with a trigger that fires before
--- inserts on this table needs SELECT (api_key_hash) as well.
+-- Register a new one. The role may not read the hash back. A hub with a trigger that could alter it
+-- (before each row that is inserted here, or after inserts and updates on any of the three tables)
+-- needs SELECT (api_key_hash) as well.
 GRANT INSERT (id, name, code, region, api_key_hash, created_at)
    ON trust TO :"role";
 

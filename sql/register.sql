@@ -3,6 +3,7 @@
 --   xact_id                the transaction that registers it, not committed yet
 --   trust_kept             the trust's row has this id, name and hash; null or false: it has not
 --   slot_name/slot_number  the claimed slot; null: the hub did not keep the claim
+--   triggers_behind        a trigger of the hub's runs afterwards and may alter them: ask read_back.sql
 -- No row: look.sql tells why.
 --
 -- The statement itself is an INSERT, and nothing hides below a SELECT, so that the hub's auditing
@@ -51,4 +52,14 @@ SELECT gen_random_uuid(), registered.id, registered.name, 'REGISTERED', now()
 RETURNING pg_current_xact_id()::text::bigint AS xact_id,
           (SELECT (id, name, api_key_hash) = ($1::uuid, $2, $5) FROM registered) AS trust_kept,
           (SELECT slot_name FROM claimed WHERE assigned_to_trust_id = $1::uuid) AS slot_name,
-          (SELECT slot_number FROM claimed WHERE assigned_to_trust_id = $1::uuid) AS slot_number;
+          (SELECT slot_number FROM claimed WHERE assigned_to_trust_id = $1::uuid) AS slot_number,
+          -- The bits before 2, insert 4, update 16 of
+          -- https://www.postgresql.org/docs/current/catalog-pg-trigger.html
+          EXISTS (
+              SELECT FROM pg_trigger
+               WHERE tgrelid IN ('trust'::regclass, 'fl_kit_slot'::regclass, 'trusts_audit'::regclass)
+                 AND tgtype & 2 = 0
+                 AND tgtype & 20 <> 0
+                 AND tgenabled <> 'D'
+                 AND NOT tgisinternal
+          ) AS triggers_behind;

@@ -85,38 +85,47 @@ impl Transaction {
 
     /// Claims a slot and writes the trust; `None` if nothing, or not all, was written.
     pub fn claim(&mut self, new: &Arc<NewTrust>) -> Result<Option<Claim>, Failure> {
-        let (id, name, new) = (self.trust_id.clone(), self.name.clone(), new.clone());
+        let (id, name, given) = (self.trust_id.clone(), self.name.clone(), new.clone());
         let mut sql = include_str!("../sql/register.sql").to_owned();
         if self.hash_can_be_read != Some(true) {
             sql = sql.replace("id, name, api_key_hash\n", "id, name, $5 AS api_key_hash\n");
         }
+        let readable = self.hash_can_be_read;
         let claim = self.step("find or register the trust", move |client| {
+            let hash = given.api_key_hash.expose();
             let row = client.query_typed_opt(
                 &sql,
                 &[
                     (&id, Type::TEXT),
                     (&name, Type::TEXT),
-                    (&new.code, Type::TEXT),
-                    (&new.region, Type::TEXT),
-                    (&new.api_key_hash.expose(), Type::TEXT),
+                    (&given.code, Type::TEXT),
+                    (&given.region, Type::TEXT),
+                    (&hash, Type::TEXT),
                 ],
             )?;
-            let Some(row) = row else { return Ok(None) };
-            let (slot, slot_number) = (row.try_get("slot_name")?, row.try_get("slot_number")?);
-            Ok(Some(Claim {
-                trust: Trust { id, slot, slot_number },
-                trust_kept: row.try_get("trust_kept")?,
-                xact_id: row.try_get("xact_id")?,
-            }))
+            let Some(mut row) = row else { return Ok(None) };
+            let (xact_id, slot_number) = (row.try_get("xact_id")?, row.try_get("slot_number")?);
+            let mut slot: Option<String> = row.try_get("slot_name")?;
+            let mut trust_kept: Option<bool> = row.try_get("trust_kept")?;
+            let triggers: bool = row.try_get("triggers_behind")?;
+            if triggers && readable == Some(true) {
+                let texts: [&(dyn ToSql + Sync); 4] = [&id, &name, &hash, &slot];
+                let texts = texts.map(|text| (text, Type::TEXT));
+                row = client.query_typed_one(include_str!("../sql/read_back.sql"), &texts)?;
+                trust_kept = row.try_get::<_, Option<bool>>("trust_kept")?.and(trust_kept);
+                slot = row.try_get("slot_name")?;
+            }
+            let claim = Claim { trust: Trust { id, slot, slot_number }, trust_kept, xact_id };
+            Ok(Some((claim, triggers && readable == Some(false) || readable.is_none())))
         })?;
-        if claim.is_some() && self.hash_can_be_read.is_none() {
-            return Err(Failure::new(
-                "the hub has a trigger that can alter the key's hash as it is inserted, and \
-                 POSTGRES_USER may not read it back",
+        match claim {
+            Some((_, true)) => Err(Failure::new(
+                "the hub has a trigger that can alter the key's hash, and POSTGRES_USER may not \
+                 read it back",
                 "GRANT SELECT (api_key_hash) ON trust TO that role (sql/grants.sql), and run again",
-            ));
+            )),
+            claim => Ok(claim.map(|(claim, _)| claim)),
         }
-        Ok(claim)
     }
 
     /// Looks for the trust.

@@ -79,6 +79,52 @@ fn a_trigger_that_alters_the_trust_or_the_claim_registers_nothing() {
     }
 }
 
+/// A trigger that runs once the rows are written.
+fn afterwards(table: &str, each: &str, body: &str) -> String {
+    let event = if table == "fl_kit_slot" { "UPDATE" } else { "INSERT" };
+    format!(
+        "CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NULL; END $$;
+         CREATE TRIGGER meddle AFTER {event} ON {table} FOR EACH {each} EXECUTE FUNCTION meddle()"
+    )
+}
+
+#[test]
+fn a_trigger_that_alters_the_trust_or_the_claim_afterwards_registers_nothing() {
+    let (trust, slot) = (named("trust"), named("fl_kit_slot"));
+    for (table, each, body, said) in [
+        ("trust", "ROW", "UPDATE trust SET api_key_hash = upper(api_key_hash);", trust),
+        ("trust", "STATEMENT", "UPDATE trust SET api_key_hash = NULL;", trust),
+        ("fl_kit_slot", "ROW", "UPDATE trust SET name = name || ' ';", trust),
+        ("trusts_audit", "ROW", "UPDATE trust SET api_key_hash = upper(api_key_hash);", trust),
+        ("trusts_audit", "ROW", "UPDATE fl_kit_slot SET assigned_to_trust_id = NULL;", slot),
+        ("trusts_audit", "STATEMENT", "UPDATE fl_kit_slot SET assigned_to_trust_id = NULL;", slot),
+    ] {
+        let mut hub = Hub::new();
+        hub.execute(&afterwards(table, each, body));
+        let run = hub.program(&NEW).run().fails().says(said);
+        assert!(!run.stdout.contains("trust_api_key"), "{}", run.dump());
+        hub.assert_untouched();
+    }
+}
+
+#[test]
+fn a_trigger_that_only_takes_note_afterwards_hinders_nothing_where_the_hash_can_be_read() {
+    for table in TABLES {
+        let mut hub = Hub::new();
+        hub.execute("CREATE TABLE notes (at timestamptz)");
+        hub.execute(&afterwards(table, "ROW", "INSERT INTO notes VALUES (now());"));
+        let least = least(&mut hub, "GRANT INSERT ON notes TO ROLE;");
+        hub.assert_registered(&hub.program(&NEW).run().full_kit());
+        let program = hub.program(&["--name", "B", "--code", "B"]);
+        least(program).run().fails().says("POSTGRES_USER may not read it back");
+        let role = format!("least_{}", hub.database);
+        hub.execute(&format!("GRANT SELECT (api_key_hash) ON trust TO {role}"));
+        let program = hub.program(&["--name", "B", "--code", "B"]);
+        hub.assert_registered(&least(program).run().full_kit());
+        forget(&mut hub);
+    }
+}
+
 #[test]
 fn a_hash_that_cannot_be_read_back_is_believed_only_where_no_trigger_can_alter_it() {
     let mut hub = Hub::new();

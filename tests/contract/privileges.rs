@@ -279,17 +279,22 @@ fn a_hash_that_the_role_may_not_read_back_is_trusted_only_where_no_trigger_can_a
     let run = guarded.program(&["--name", "Newer", "--code", "N"]).run().fails();
     run.says("did not keep the trust's row");
     assert_eq!(guarded.rows(), before);
-    // A trigger that is off, that fires after, or only on updates alters nothing.
+    // A trigger that is off, or fires only before updates, alters nothing.
     guarded.execute(
         "REVOKE SELECT (api_key_hash) ON trust FROM ROLE;
          ALTER TABLE trust DISABLE TRIGGER before_insert;
-         CREATE TRIGGER after_insert AFTER INSERT ON trust
-             FOR EACH ROW EXECUTE FUNCTION before_insert();
          CREATE TRIGGER before_update BEFORE UPDATE ON trust
              FOR EACH ROW EXECUTE FUNCTION before_insert()",
     );
     let kit = guarded.program(&["--name", "Newer", "--code", "N"]).run().full_kit();
     guarded.hub.assert_registered(&kit);
+    // One that fires afterwards can.
+    guarded.execute(
+        "CREATE TRIGGER after_insert AFTER INSERT ON trust
+             FOR EACH ROW EXECUTE FUNCTION before_insert()",
+    );
+    let run = guarded.program(&["--name", "Newest", "--code", "N"]).run().fails();
+    run.says("a trigger that can alter the key's hash");
 }
 
 /// What psql says on stdout to this role.
