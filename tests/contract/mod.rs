@@ -24,6 +24,7 @@ mod frozen;
 mod hand_over;
 mod hostile_aws;
 mod hostile_hub;
+mod hostile_peers;
 mod kept_rows;
 mod limits;
 mod makefile;
