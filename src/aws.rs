@@ -60,8 +60,8 @@ type Read<T> = fn(&Value) -> Option<T>;
 
 impl Aws {
     /// Writes the value as a `SecureString` under the account's default key, over whatever is
-    /// there. A value that is too long is not sent.
-    pub fn put(&self, name: &str, value: &Secret) -> Put {
+    /// there. A value that is too long is not sent. No answer that quotes `kit` is repeated.
+    pub fn put(&self, name: &str, value: &Secret, kit: &Secret) -> Put {
         let length = value.expose().len();
         if length > LONGEST_VALUE {
             let what = format!(
@@ -80,7 +80,7 @@ impl Aws {
             ..PutParameterRequest::default()
         };
         let read: Read<u64> = |answer| answer.get("Version")?.as_u64().filter(|it| *it > 0);
-        let (version, doubt) = self.call("AmazonSSM.PutParameter", &request, Some(value), read);
+        let (version, doubt) = self.call("AmazonSSM.PutParameter", &request, Some(kit), read);
         request.value.zeroize();
         let step = format!("put {name} into SSM");
         Put { version: version.map_err(|error| error.failure.during(&step)), doubt }

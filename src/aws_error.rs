@@ -107,7 +107,7 @@ impl AwsError {
         };
         let (plain, id) = (code.map_or("error", plain), id.map_or("none", plain));
         let colon = if message.is_empty() { "" } else { ": " };
-        let message = words(message, 64);
+        let message = words(message, 16);
         let what = format!("{plain} (HTTP {status}, request {id}){colon}{message}");
         AwsError { failure: Failure::new(what, next), transient, from_ssm: code.is_some() }
     }
@@ -120,7 +120,7 @@ impl AwsError {
             let random = part.len() >= 20 && !part.contains(['.', ' ']);
             let shortest = if random { 8 } else { part.len().max(4) };
             let mut ours = part.as_bytes().windows(shortest);
-            ours.any(|own| words.windows(own.len()).any(|theirs| theirs == own))
+            ours.any(|own| words.windows(own.len()).any(|it| it.eq_ignore_ascii_case(own)))
         };
         if secret.expose().split('"').any(repeats) {
             let what = "AWS refused: its answer is not shown, because it quotes a secret";

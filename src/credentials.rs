@@ -90,8 +90,9 @@ fn profile() -> Result<Option<Credentials>, AwsError> {
         }
     }
     // First, for these lead the SDKs to another identity or another host, even if there are keys.
-    let others = ["sso_session", "sso_start_url", "role_arn", "credential_process", "endpoint_url"];
-    if let Some(key) = others.into_iter().find(|key| keys.contains_key(*key)) {
+    let others = "sso_session sso_start_url role_arn credential_process endpoint_url services \
+                  use_fips_endpoint use_dualstack_endpoint ca_bundle";
+    if let Some(key) = others.split(' ').find(|key| keys.contains_key(*key)) {
         return Err(none(&format!("the profile {profile:?} has {key}, which is not supported")));
     }
     let (id, key) = (keys.remove("aws_access_key_id"), keys.remove("aws_secret_access_key"));

@@ -33,6 +33,8 @@ pub struct Delivery {
 struct Parameter {
     name: ParameterName,
     aws: Aws,
+    /// What SSM was told last that holds a secret, and may quote from then on.
+    kit: Secret,
     /// This run has put something, so that what it overwrites is its own.
     ours: bool,
     /// A kit may have been put, or may be put later: an attempt got no answer.
@@ -49,7 +51,8 @@ impl Delivery {
             Transport::Stdout | Transport::Acknowledged => None,
             Transport::Parameter(name) => {
                 stdout.leads_somewhere()?;
-                Some(Parameter { name, aws: endpoint::aws()?, ours: false, doubt: false })
+                let (aws, kit) = (endpoint::aws()?, Secret::new(String::new()));
+                Some(Parameter { name, aws, kit, ours: false, doubt: false })
             }
         };
         Ok(Delivery { stdout, acknowledged, parameter })
@@ -131,8 +134,12 @@ impl Delivery {
 
 impl Parameter {
     fn put(&mut self, value: &Secret) -> Result<(), Failure> {
-        let put = self.aws.put(&self.name.0, value);
-        self.doubt |= put.doubt && value.expose() != EMPTY;
+        let is_kit = value.expose() != EMPTY;
+        if is_kit {
+            self.kit = Secret::new(value.expose().to_owned());
+        }
+        let put = self.aws.put(&self.name.0, value, &self.kit);
+        self.doubt |= put.doubt && is_kit;
         let version = put.version?;
         let name = &self.name;
         debug!("put version {version} of {name}");

@@ -21,6 +21,9 @@ pub const CONNECT: Duration = Duration::from_secs(10);
 /// first, and its message explains more.
 pub const STATEMENT: Duration = Duration::from_secs(32);
 
+/// Longest wait for the end of a session.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// A connection. Dropping it ends the session, and with it an open transaction.
 pub struct Hub {
     client: Option<Client>,
@@ -51,6 +54,15 @@ impl Hub {
         })?;
         self.client = Some(client);
         answer.map_err(|error| described(&error, &self.config))
+    }
+}
+
+impl Drop for Hub {
+    /// The client waits for every answer that the hub owes, and has no limit.
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take() {
+            let _ = within(FAREWELL, move || drop(client));
+        }
     }
 }
 

@@ -13,7 +13,9 @@ pub fn described(error: &Error, config: &Config) -> Failure {
     let password = config.get_password().filter(|it| it.len() >= 4);
     let password = password.filter(|it| config.get_user().map(str::as_bytes) != Some(it));
     let repeats = |text: &str| {
-        password.is_some_and(|it| text.as_bytes().windows(it.len()).any(|part| part == it))
+        password.is_some_and(|it| {
+            text.as_bytes().windows(it.len()).any(|part| part.eq_ignore_ascii_case(it))
+        })
     };
     // No UUID or number has so many digits in a row, but a key's hash, or half of it.
     let shown = |text: &str| match repeats(text) {

@@ -145,7 +145,7 @@ fn check_kit(ready: Result<(), Failure>, question: &Question) -> ExitCode {
             "unknown"
         }
     };
-    let _ = wait::hold_signals();
+    wait::clean_up();
     match (print(word), valid) {
         (printed, Ok(true)) => printed,
         _ => ExitCode::FAILURE,
@@ -159,7 +159,7 @@ fn report(failure: &Failure) {
 /// What is left to do is not interrupted again: a signal would end the wait for a line, too, and
 /// leave it unwritten.
 fn say(what: &str, next: &str) {
-    let _ = wait::hold_signals();
+    wait::clean_up();
     error!("{what}");
     error!("next: {next}");
 }

@@ -48,7 +48,8 @@ fn getent(host: &str) -> io::Result<Vec<IpAddr>> {
     let output = getent.output().map_err(|error| {
         io::Error::other(format!(
             "/etc/nsswitch.conf asks for more than files and dns, which this static binary looks \
-             up by /usr/bin/getent: {error}"
+             up by /usr/bin/getent: {error}; install getent (Debian: libc-bin), or use DB_HOST's \
+             address"
         ))
     })?;
     let output = String::from_utf8_lossy(&output.stdout).into_owned();

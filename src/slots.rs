@@ -8,6 +8,9 @@ use crate::settings::Stage;
 /// The number of a slot whose name ends in none: behind every numbered slot.
 const UNNUMBERED: i32 = 10_000;
 
+/// How many names that cannot be used are named. A list can hold 87,000.
+const NAMED: usize = 10;
+
 /// Slot names and their numbers, side by side, as `sql/reconcile.sql` takes them.
 pub struct SlotNames {
     pub names: Vec<String>,
@@ -22,6 +25,7 @@ impl SlotNames {
             warn!("no slot names from {source}: {why}");
             Vec::new()
         });
+        let mut unusable = 0;
         let slots = names.into_iter().filter_map(|name| match number(&name) {
             // PostgreSQL's B-tree, which holds the names, takes no key of a third of a page (2.7 kB).
             Some(number)
@@ -30,12 +34,18 @@ impl SlotNames {
                 Some((name, number))
             }
             _ => {
-                let name = words(&format!("{name:?}"), 33);
-                warn!("slot name {name} in {source} cannot be used; it is ignored");
+                unusable += 1;
+                if unusable <= NAMED {
+                    let name = words(&format!("{name:?}"), 33);
+                    warn!("slot name {name} in {source} cannot be used; it is ignored");
+                }
                 None
             }
         });
         let (names, numbers) = slots.unzip();
+        if unusable > NAMED {
+            warn!("{} more slot names in {source} cannot be used", unusable - NAMED);
+        }
         SlotNames { names, numbers }
     }
 }

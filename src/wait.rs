@@ -29,6 +29,8 @@ const CLEAN_UP: Duration = Duration::from_secs(4);
 static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 /// Signals do not end a wait any more.
 static HELD: AtomicBool = AtomicBool::new(false);
+/// Only the verdict is left to do: a signal shortens the waits for it.
+static CLEANING: AtomicBool = AtomicBool::new(false);
 
 /// Lets TERM, INT and HUP end waits instead of the process, also for process 1 of a container,
 /// which has no default reaction to them.
@@ -44,6 +46,12 @@ pub fn watch_signals() -> io::Result<()> {
 /// Errors: one has come before.
 pub fn hold_signals() -> Result<(), Failure> {
     if HELD.swap(true, SeqCst) || SIGNAL.load(SeqCst) == 0 { Ok(()) } else { Err(interrupted()) }
+}
+
+/// From here on a signal leaves only the clean-up's time to what is waited for.
+pub fn clean_up() {
+    HELD.store(true, SeqCst);
+    CLEANING.store(true, SeqCst);
 }
 
 /// The limit, or less of it if a signal has come.
@@ -69,7 +77,7 @@ pub fn no_answer(limit: Duration) -> String {
 /// Errors: `late`, and the work is given up; TERM, INT or HUP came; or the work could not start, or
 /// ended in a panic.
 pub fn within<T: Send + 'static, E: From<Failure>>(
-    limit: Duration,
+    mut limit: Duration,
     late: impl FnOnce(Duration) -> E,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, E> {
@@ -87,11 +95,14 @@ pub fn within<T: Send + 'static, E: From<Failure>>(
                 return Err(Failure::internal("internal error, see the line before").into());
             }
             Err(RecvTimeoutError::Timeout) if left.is_zero() => return Err(late(limit)),
-            Err(RecvTimeoutError::Timeout) => {
-                if SIGNAL.load(SeqCst) != 0 && !HELD.load(SeqCst) {
-                    return Err(interrupted().into());
-                }
+            Err(RecvTimeoutError::Timeout) if SIGNAL.load(SeqCst) == 0 => {}
+            Err(RecvTimeoutError::Timeout) if !HELD.load(SeqCst) => {
+                return Err(interrupted().into());
             }
+            Err(RecvTimeoutError::Timeout) if CLEANING.load(SeqCst) => {
+                limit = limit.min(start.elapsed() + CLEAN_UP);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
         }
     }
 }

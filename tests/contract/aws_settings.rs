@@ -271,7 +271,9 @@ fn static_keys_of_a_profile_are_read_as_the_sdks_read_them() {
 #[test]
 fn what_would_lead_the_sdks_elsewhere_is_named_and_nothing_is_sent() {
     let mine = section("default", "AKIDMINE");
-    for key in ["role_arn", "sso_session", "sso_start_url", "credential_process", "endpoint_url"] {
+    let keys = "role_arn sso_session sso_start_url credential_process endpoint_url services \
+                use_fips_endpoint use_dualstack_endpoint ca_bundle";
+    for key in keys.split(' ') {
         for keys in ["[default]\n", &mine] {
             let (ssm, run) = with_profile(&format!("{keys}{key} = x\n"), "", None);
             run.prints("").says("no AWS credentials").says(key).says("not supported");

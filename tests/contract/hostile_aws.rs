@@ -112,6 +112,18 @@ fn a_code_that_quotes_a_part_of_a_key_is_not_repeated_before_another_attempt() {
 }
 
 #[test]
+fn an_answer_to_the_verdict_that_quotes_the_kit_before_it_is_not_repeated() {
+    // Not what looks random by itself.
+    const TAG: &str = "release-with-a-private-name";
+    let hub = Hub::new();
+    let ssm = Ssm::new().script(&[Answer::Refuse(400, "X", "no")]);
+    let ssm = ssm.verdicts(Answer::Refuse(400, "X", TAG));
+    let run = ssm.serve(hub.program(&NEW)).env("DOCKER_TAG", TAG).run().exits(1);
+    assert!(ssm.requests()[0].1["Value"].as_str().unwrap().contains(TAG));
+    run.says("cannot leave [] as the verdict either").never_says(TAG);
+}
+
+#[test]
 fn an_answer_to_a_read_that_quotes_the_session_token_is_not_repeated() {
     const REQUEST: &str = "The Canonical String for this request should have been 'POST / \
         x-amz-security-token:IQoJb3JpZ2luX2VjEHoaCWV1LXdlc3QtMiJHMEUCIQDc4Yh7kq0Vd2m3N5p6Q8r9S1t2U3v4W5x6Y7z8A9b0C1'";
@@ -119,9 +131,14 @@ fn an_answer_to_a_read_that_quotes_the_session_token_is_not_repeated() {
         ("InvalidSignatureException", REQUEST),
         ("IQoJb3JpZ2luX2VjEHoaCWV1LXdlc3Qt", "x"),
         ("ZpZ2luX2VjE", "IQoJb3JpZ2luX2VjE"),
+        ("x", "IQOJB3JPZ2LUX2VJEHOACWV1LXDLC3QTMIJHMEUCIQDC4YH7KQ0VD2M3N5P6Q8R9S1T2U3V4W5X6"),
+        // A part of it in hexadecimal.
+        ("x", "49516f4a62334a705a326c7558"),
     ] {
         let ssm = Ssm::new().script(&[Answer::Refuse(400, code, message)]);
-        assert_quotes_nothing(&reading_the_names(&ssm), TOKEN);
+        let run = reading_the_names(&ssm);
+        assert_quotes_nothing(&run, TOKEN);
+        assert!(message == "x" || !run.stderr.contains(message), "{}", run.dump());
     }
     // The names themselves, where they are none.
     for names in [

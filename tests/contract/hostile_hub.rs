@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread;
 
-use crate::support::{Program, Run};
+use crate::support::{Program, Run, eventually};
 
 const PASSWORD: &str = "hunter2-and-more";
 const NEW: [&str; 4] = ["--name", "A", "--code", "GSTT"];
@@ -82,6 +82,18 @@ fn look(question: &str, id: &str, slot: &str) -> Vec<u8> {
         ("slot_was_free", 16, Some(b"\0")),
     ]);
     answered([columns, done()].concat())
+}
+
+/// What an honest hub answers to a claim.
+fn new_trust(slot: &str) -> Vec<u8> {
+    let row = row(&[
+        ("xact_id", 20, Some(&7_i64.to_be_bytes())),
+        ("trust_kept", 16, Some(b"\x01")),
+        ("slot_name", TEXT, Some(slot.as_bytes())),
+        ("slot_number", 23, Some(&1_i32.to_be_bytes())),
+        ("triggers_behind", 16, Some(b"\0")),
+    ]);
+    answered([row, done()].concat())
 }
 
 /// A server that wants the password in clear and then answers as the test says: it is told all that
@@ -178,6 +190,7 @@ fn assert_plain(run: Run) -> Run {
     let steers = |c: char| {
         c.is_control() && c != '\n'
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            || "\u{ad}\u{61c}\u{180e}\u{feff}\u{e0041}\u{1d173}\u{e000}\u{301}".contains(c)
     };
     assert!(!run.stderr.contains(steers), "{:?}", run.stderr);
     for line in run.stderr.lines() {
@@ -187,8 +200,8 @@ fn assert_plain(run: Run) -> Run {
     run.never_says("forged\nINFO").never_says(PASSWORD)
 }
 
-const STEERS: &str =
-    "forged\nINFO registered \u{1b}[2J\u{9b}2J \u{202e}txet\u{2028}\u{feff} \r\x07";
+const STEERS: &str = "forged\nINFO registered \u{1b}[2J\u{9b}2J \u{202e}txet\u{2028}\u{feff} \r\x07\
+    \u{ad}\u{61c}\u{180e}\u{e0041}\u{1d173}\u{e000}a\u{301}\u{301}";
 
 #[test]
 fn no_password_comes_back_to_stderr_from_the_hub() {
@@ -201,7 +214,8 @@ fn no_password_comes_back_to_stderr_from_the_hub() {
             } else if at == "later" && !asked.contains("trusts_audit") {
                 opened()
             } else {
-                [error("XX000", &format!("hello {PASSWORD}")), ready()].concat()
+                let shouted = PASSWORD.to_uppercase();
+                [error("XX000", &format!("hello {shouted}")), ready()].concat()
             }
         });
         for verbosity in ["-q", "-v"] {
@@ -240,15 +254,42 @@ fn no_value_of_a_row_forges_a_line_or_steers_the_terminal() {
         if asked.contains("COMMIT") {
             return [row(&[("pg_xact_status", TEXT, Some(b"committed"))]), done()].concat();
         }
-        let row = row(&[
-            ("xact_id", 20, Some(&7_i64.to_be_bytes())),
-            ("trust_kept", 16, Some(b"\x01")),
-            ("slot_name", TEXT, Some(STEERS.as_bytes())),
-            ("slot_number", 23, Some(&1_i32.to_be_bytes())),
-        ]);
-        answered([row, done()].concat())
+        new_trust(STEERS)
     });
     assert_plain(fake.program(&NEW).arg("-v").run()).full_kit();
+}
+
+#[test]
+fn only_a_standby_is_said_to_be_one() {
+    for (message, is_one) in [
+        ("cannot set transaction read-write mode during recovery", true),
+        ("INSERT with ON CONFLICT clause cannot be used with table that has INSERT rules", false),
+    ] {
+        let fake = after_opening(move |_| [error("0A000", message), ready()].concat());
+        let run = fake.program(&NEW).run().fails().says("(SQLSTATE 0A000)");
+        assert_eq!(run.stderr.contains("DB_HOST to the hub's primary"), is_one, "{}", run.dump());
+    }
+}
+
+#[test]
+fn a_hub_that_owes_an_answer_does_not_keep_the_run_that_has_ended() {
+    // An error, and never the word that the server is ready again.
+    for at in ["BEGIN", "trusts_audit", "COMMIT"] {
+        let fake = Fake::saying(move |asked| {
+            if asked.contains(at) {
+                error("XX000", "no")
+            } else if !asked.contains("BEGIN") {
+                welcome()
+            } else if !asked.contains("trusts_audit") {
+                opened()
+            } else {
+                new_trust("Trust_1")
+            }
+        });
+        let mut run = fake.program(&NEW).spawn();
+        eventually("the run ends", || run.child.try_wait().unwrap().is_some());
+        run.wait().exits(1);
+    }
 }
 
 /// Far more than a run needs, and far less than a peer can send.

@@ -12,13 +12,18 @@ const NEW: [&str; 4] = ["--name", "A", "--code", "GSTT"];
 /// Runs the program where /etc/nsswitch.conf is this, in a mount namespace of its own; `None` where
 /// this machine refuses one.
 fn with_nsswitch(program: Program, text: &str) -> Option<std::process::Output> {
+    with_nsswitch_and(":", program, text)
+}
+
+fn with_nsswitch_and(first: &str, program: Program, text: &str) -> Option<std::process::Output> {
     let file = std::env::temp_dir().join(format!("nsswitch-{}", uuid()));
     std::fs::write(&file, text).unwrap();
-    let script = "mount --bind \"$0\" /etc/nsswitch.conf || exit 99; exec \"$@\"";
+    let script =
+        format!("{first} && mount --bind \"$0\" /etc/nsswitch.conf || exit 99; exec \"$@\"");
     let call = program.command();
     let mut around = Command::new("unshare");
     around.args(if crate::support::hub::Cluster::is_root() { ["-m"] } else { ["-rm"] });
-    around.args(["sh", "-c", script]).arg(&file).arg(PROGRAM).args(call.get_args()).env_clear();
+    around.args(["sh", "-c", &script]).arg(&file).arg(PROGRAM).args(call.get_args()).env_clear();
     around.envs(call.get_envs().filter_map(|(key, value)| Some((key, value?))));
     let output = around.env("PATH", "/usr/bin:/bin").stdin(Stdio::null()).output().unwrap();
     let _ = std::fs::remove_file(&file);
@@ -61,6 +66,21 @@ fn a_machine_whose_look_ups_need_modules_does_not_crash_the_program_and_finds_th
         assert_eq!(output.status.code(), Some(1), "{hosts}: {:?} {stderr}", output.status);
         assert!(stderr.contains("nobody.invalid"), "{stderr}");
     }
+}
+
+#[test]
+fn a_getent_that_is_missing_is_named_with_what_to_install() {
+    let program = Hub::new().program(&NEW).env("DB_HOST", "localhost");
+    let hidden = "mount --bind /dev/null /usr/bin/getent";
+    let Some(output) = with_nsswitch_and(hidden, program, "hosts: files resolve dns\n") else {
+        return not_run("look-ups that need modules (needs a mount namespace)");
+    };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("; install getent (Debian: libc-bin), or use DB_HOST's address"),
+        "{stderr}"
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::support::not_run::not_run;
 use crate::support::relay::{Later, Strike, When};
 use crate::support::run::{PROGRAM, Running};
-use crate::support::{Answer, Hub, Relay, Ssm, eventually};
+use crate::support::{Answer, Hub, Program, Relay, Ssm, eventually};
 
 const NEW: [&str; 4] = ["--name", "A", "--code", "GSTT"];
 const SIGNALS: [&str; 3] = ["TERM", "INT", "HUP"];
@@ -112,6 +112,20 @@ fn a_run_that_puts_its_kit_is_interrupted_and_says_that_the_put_is_in_doubt() {
         assert_eq!(ssm.versions("/kit"), ["[]"]);
         hub.assert_untouched();
     }
+}
+
+#[test]
+fn a_signal_shortens_the_wait_for_a_verdict_that_is_being_put() {
+    let ssm = Ssm::new().always(Answer::Hang);
+    // No hub: the run has nothing to do but to leave its verdict.
+    let program = Program::new(&NEW).arg("--out-ssm-parameter").arg("/kit");
+    let program = program.env("POSTGRES_USER", "x").env("POSTGRES_DB", "x").env("DB_HOST", "/none");
+    let run = ssm.serve(program).spawn();
+    eventually("the run puts its verdict", || !ssm.requests().is_empty());
+    interrupt(&run, "TERM");
+    let run = run.wait().exits(1).prints("").says("cannot leave [] as the verdict either");
+    // A container's engine waits for ten seconds; the put alone would have taken thirty.
+    run.within(20);
 }
 
 #[test]

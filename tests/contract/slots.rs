@@ -124,6 +124,16 @@ fn a_slot_name_that_no_index_takes_is_left_out() {
 }
 
 #[test]
+fn of_many_slot_names_that_cannot_be_used_ten_are_named_and_the_rest_is_counted() {
+    let hub = Hub::with_slots(&[]);
+    let names = format!(r#"[{}"Trust_1"]"#, r#""", "#.repeat(30_000));
+    let run = hub.program(&NEW).env("FL_KIT_SLOT_NAMES", names).run();
+    run.full_kit();
+    assert_eq!(run.stderr.matches("it is ignored\n").count(), 10, "{}", run.dump());
+    run.says("WARNING 29990 more slot names in FL_KIT_SLOT_NAMES cannot be used\n");
+}
+
+#[test]
 fn slots_added_by_a_registration_that_fails_are_not_there() {
     let mut hub = Hub::with_slots(&[]);
     hub.execute("ALTER TABLE trusts_audit ADD CHECK (trust_name <> 'A')");

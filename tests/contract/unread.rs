@@ -72,6 +72,15 @@ fn a_stderr_that_nobody_reads_does_not_hold_the_receipt_back() {
 }
 
 #[test]
+fn where_no_thread_can_be_started_the_failure_and_the_verdict_are_said_all_the_same() {
+    let mut hub = Hub::new();
+    // No room for a thread's stack.
+    let run = hub.program(&NEW).behind("ulimit -v 14000", "").run().fails();
+    run.says("cannot start a thread");
+    hub.assert_untouched();
+}
+
+#[test]
 fn an_interrupted_run_leaves_its_verdict_though_nobody_reads_stderr() {
     let mut hub = Hub::new();
     let (_reader, stderr) = full_pipe();
