@@ -107,7 +107,8 @@ impl AwsError {
         };
         let (plain, id) = (code.map_or("error", plain), id.map_or("none", plain));
         let colon = if message.is_empty() { "" } else { ": " };
-        let message = words(message, 16);
+        // A task's session has a name of 32 hexadecimal digits.
+        let message = words(message, 33);
         let what = format!("{plain} (HTTP {status}, request {id}){colon}{message}");
         AwsError { failure: Failure::new(what, next), transient, from_ssm: code.is_some() }
     }

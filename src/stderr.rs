@@ -2,7 +2,6 @@
 //! bodies and parameters.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -31,18 +30,14 @@ pub fn write(text: String) {
     if GIVEN_UP.load(Relaxed) {
         return;
     }
-    let text: Arc<str> = text.into();
-    let theirs = text.clone();
     let late = |_| {
         GIVEN_UP.store(true, Relaxed);
         Failure::internal("")
     };
-    let written = wait::within(wait::patience(WRITE), late, move || {
-        io::stderr().write_all(theirs.as_bytes())
-    });
-    if written.is_err() && Arc::strong_count(&text) == 1 {
-        // No thread could start, and the operator must hear of it all the same.
-        let _ = io::stderr().write_all(text.as_bytes());
+    let write = move || io::stderr().write_all(text.as_bytes());
+    let _ = wait::within(wait::patience(WRITE), late, write.clone());
+    if wait::without_threads() {
+        let _ = write();
     }
 }
 

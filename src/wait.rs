@@ -29,6 +29,8 @@ const CLEAN_UP: Duration = Duration::from_secs(4);
 static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 /// Signals do not end a wait any more.
 static HELD: AtomicBool = AtomicBool::new(false);
+/// No thread can be had.
+static THREADLESS: AtomicBool = AtomicBool::new(false);
 /// Only the verdict is left to do: a signal shortens the waits for it.
 static CLEANING: AtomicBool = AtomicBool::new(false);
 
@@ -68,6 +70,12 @@ pub fn interrupted() -> Failure {
     Failure::new(format!("the run was interrupted by {name}"), "run again when you are ready")
 }
 
+/// Whether no thread can be had to wait for: then the verdict, and the reason, are written without a
+/// limit.
+pub fn without_threads() -> bool {
+    THREADLESS.load(SeqCst)
+}
+
 /// What became of a peer that did not answer in time.
 pub fn no_answer(limit: Duration) -> String {
     format!("no answer within {:.0} s", limit.as_secs_f32().ceil())
@@ -83,10 +91,12 @@ pub fn within<T: Send + 'static, E: From<Failure>>(
 ) -> Result<T, E> {
     let start = Instant::now();
     let (done, result) = mpsc::sync_channel(1);
-    thread::Builder::new()
-        .stack_size(STACK)
-        .spawn(move || done.send(work()))
-        .map_err(|error| Failure::internal(format!("cannot start a thread: {error}")))?;
+    let start_thread = || thread::Builder::new().stack_size(STACK).spawn(move || done.send(work()));
+    if THREADLESS.load(SeqCst) || start_thread().is_err() {
+        THREADLESS.store(true, SeqCst);
+        let next = "raise the limit of processes (ulimit -u, a container's pids), and run again";
+        return Err(Failure::new("cannot start a thread", next).into());
+    }
     loop {
         let left = limit.saturating_sub(start.elapsed());
         match result.recv_timeout(left.min(GLANCE)) {

@@ -123,6 +123,17 @@ fn an_answer_to_the_verdict_that_quotes_the_kit_before_it_is_not_repeated() {
     run.says("cannot leave [] as the verdict either").never_says(TAG);
 }
 
+/// A task's session is named by 32 hexadecimal digits, which are no secret.
+#[test]
+fn what_aws_says_of_a_tasks_role_reaches_the_operator() {
+    const SAID: &str = "User: arn:aws:sts::123456789012:assumed-role/hub/\
+        0123456789abcdef0123456789abcdef is not authorized to perform: ssm:PutParameter";
+    let (hub, ssm) =
+        (Hub::new(), Ssm::new().always(Answer::Refuse(400, "AccessDeniedException", SAID)));
+    let run = ssm.serve(hub.program(&NEW)).run().exits(1);
+    run.says(SAID);
+}
+
 #[test]
 fn an_answer_to_a_read_that_quotes_the_session_token_is_not_repeated() {
     const REQUEST: &str = "The Canonical String for this request should have been 'POST / \
@@ -133,7 +144,7 @@ fn an_answer_to_a_read_that_quotes_the_session_token_is_not_repeated() {
         ("ZpZ2luX2VjE", "IQoJb3JpZ2luX2VjE"),
         ("x", "IQOJB3JPZ2LUX2VJEHOACWV1LXDLC3QTMIJHMEUCIQDC4YH7KQ0VD2M3N5P6Q8R9S1T2U3V4W5X6"),
         // A part of it in hexadecimal.
-        ("x", "49516f4a62334a705a326c7558"),
+        ("x", "49516f4a62334a705a326c755832566a45486f61"),
     ] {
         let ssm = Ssm::new().script(&[Answer::Refuse(400, code, message)]);
         let run = reading_the_names(&ssm);
