@@ -186,15 +186,17 @@ if sys.argv[1:3] == ['configure', 'get']:
 FAULTS = json.loads(os.environ.get('FAULTS') or '{}')
 assert os.environ.get('AWS_REGION') == os.environ.get('AWS_DEFAULT_REGION') == 'eu-west-2', 'a version of the CLI has no region'
 argument = {words[at]: words[at + 1] for at in range(len(words) - 1) if words[at].startswith('--')}
-with open(os.environ['ACCOUNT'], 'r+') as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    state = json.load(file)
+account = os.environ['ACCOUNT']
+with open(account + '.lock', 'w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with open(account) as file:
+        state = json.load(file)
 
+    # Whole or not at all: a storm may kill this process, too.
     def save():
-        file.seek(0)
-        file.truncate()
-        json.dump(state, file)
-        file.flush()
+        with open(account + '.new', 'w') as file:
+            json.dump(state, file)
+        os.replace(account + '.new', account)
 
     run = state['calls'].setdefault(os.environ['RUN'], [])
     run.append(verb)

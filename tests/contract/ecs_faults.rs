@@ -6,8 +6,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -30,6 +31,8 @@ strike() {
     case $SIGNAL in
         # Ctrl-C goes to all; the second time comes with the next command.
         INT) kill -INT 0 ;;
+        # The machine is without power.
+        POWER) kill -KILL 0 ;;
         *) kill -"$SIGNAL" $$ ;;
     esac
 }
@@ -40,22 +43,24 @@ trap 'command_number=$((command_number + 1))
 "#;
 
 /// An account, a hub and a machine that registers trust 1.
-struct Place {
-    dir: PathBuf,
+pub struct Place {
+    pub dir: PathBuf,
+    /// Where the scripts are.
+    pub scripts: RefCell<PathBuf>,
     runs: Cell<u32>,
     /// All that the operator has seen.
-    seen: RefCell<String>,
+    pub seen: RefCell<String>,
 }
 
-struct Ended {
-    success: bool,
+pub struct Ended {
+    pub success: bool,
     stdout: String,
-    stderr: String,
+    pub stderr: String,
     calls: Vec<String>,
 }
 
 impl Place {
-    fn new() -> Place {
+    pub fn new() -> Place {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("ecs-faults-{}-{number}", std::process::id()));
@@ -75,7 +80,8 @@ esac";
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         }
         fs::write(dir.join("strike"), STRIKE).unwrap();
-        let place = Place { dir, runs: Cell::new(0), seen: RefCell::default() };
+        let scripts = RefCell::new(root().join("deploy"));
+        let place = Place { dir, scripts, runs: Cell::new(0), seen: RefCell::default() };
         place.save(&json!({"account": "123456789012", "calls": {}, "tasks": {}, "parameters": {}, "puts": {}, "hub": {}}));
         place
     }
@@ -84,21 +90,21 @@ esac";
         fs::write(self.dir.join("account"), state.to_string()).unwrap();
     }
 
-    fn state(&self) -> Value {
+    pub fn state(&self) -> Value {
         serde_json::from_str(&fs::read_to_string(self.dir.join("account")).unwrap()).unwrap()
     }
 
-    fn folder(&self) -> PathBuf {
+    pub fn folder(&self) -> PathBuf {
         self.dir.join("kits/stag")
     }
 
-    fn command(&self, options: &[&str], faults: &Value, env: &[(&str, &str)]) -> Command {
+    pub fn command(&self, options: &[&str], faults: &Value, env: &[(&str, &str)]) -> Command {
         self.runs.set(self.runs.get() + 1);
         let mut command = Command::new("bash");
         // Where core dumps are allowed at all, the script has to forbid them.
         command
             .args(["-c", "ulimit -c 1 2>/dev/null; exec bash \"$@\"", "bash"])
-            .arg(root().join("deploy/register.sh"))
+            .arg(self.scripts.borrow().join("register.sh"))
             .arg("1")
             .args(options)
             .current_dir(&self.dir)
@@ -123,9 +129,14 @@ esac";
 
     /// Runs the script, and looks that no kit is lost and none lies about.
     #[track_caller]
-    fn run_with(&self, options: &[&str], faults: &Value, env: &[(&str, &str)]) -> Ended {
+    pub fn run_with(&self, options: &[&str], faults: &Value, env: &[(&str, &str)]) -> Ended {
         // This ends with the last process of the run, the script's orphans included.
         let output = self.command(options, faults, env).output().unwrap();
+        self.ended(output)
+    }
+
+    #[track_caller]
+    pub fn ended(&self, output: Output) -> Ended {
         let stderr = String::from_utf8(output.stderr).unwrap();
         self.seen.borrow_mut().push_str(&stderr);
         self.no_kit_is_lost();
@@ -140,12 +151,12 @@ esac";
     }
 
     #[track_caller]
-    fn run(&self, faults: Value) -> Ended {
+    pub fn run(&self, faults: Value) -> Ended {
         self.run_with(&[], &faults, &[])
     }
 
     #[track_caller]
-    fn no_kit_is_lost(&self) {
+    pub fn no_kit_is_lost(&self) {
         let state = self.state();
         let mut known = self.seen.borrow().clone();
         let mut kits = Vec::new();
@@ -159,7 +170,7 @@ esac";
             {
                 assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
                 kits.push(text);
-            } else if name != "account" {
+            } else if !name.starts_with("account") {
                 for task in state["tasks"].as_object().unwrap().values() {
                     let key = task["key"].as_str().unwrap();
                     assert!(!text.contains(key), "a key is in {}", path.display());
@@ -187,7 +198,7 @@ esac";
 
     /// Everything is where it belongs: the valid kit in its file, and nothing else anywhere.
     #[track_caller]
-    fn all_is_settled(&self) {
+    pub fn all_is_settled(&self) {
         self.settled_but(&[]);
     }
 
@@ -708,10 +719,7 @@ fn whichever_call_of_aws_a_kill_meets_the_next_run_settles_it() {
 
 /// Kills the script at ECS_KILLS of its commands, spread evenly; ECS_KILLS=all is every command.
 fn whichever_command(signal: &str, offset: usize) {
-    let place = Place::new();
-    place.run_with(&[], &json!({}), &[("AT", "count")]).succeeds();
-    let commands = fs::read_to_string(place.dir.join("commands")).unwrap();
-    let commands: usize = commands.trim().parse().unwrap();
+    let commands = commands(&Place::new());
     assert!(commands > 100, "{commands}");
     let kills = match std::env::var("ECS_KILLS").as_deref() {
         Ok("all") => commands,
@@ -739,4 +747,35 @@ fn whichever_command_ctrl_c_twice_meets_the_next_run_settles_it() {
 #[test]
 fn whichever_command_a_kill_meets_the_next_run_settles_it() {
     whichever_command("KILL", 4);
+}
+
+// --- For storms ------------------------------------------------------------------------------
+
+/// How many commands the script goes through.
+pub fn commands(place: &Place) -> usize {
+    place.run_with(&[], &json!({}), &[("AT", "count")]).succeeds();
+    let commands = fs::read_to_string(place.dir.join("commands")).unwrap();
+    commands.trim().parse().unwrap()
+}
+
+/// How long a run takes that nobody strikes.
+pub fn undisturbed() -> Duration {
+    let (place, start) = (Place::new(), Instant::now());
+    place.run(json!({})).succeeds();
+    start.elapsed()
+}
+
+/// A run that `strike` strikes, and one that settles it: what both said, and whether the first one
+/// registered the trust.
+pub fn struck(strike: impl FnOnce(&mut Child)) -> (String, bool) {
+    let place = Place::new();
+    let mut command = place.command(&[], &json!({}), &[]);
+    let mut run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    strike(&mut run);
+    let ended = place.ended(run.wait_with_output().unwrap());
+    let committed = place.state()["hub"] != json!({});
+    let next = place.run(json!({}));
+    assert!(next.success, "{}\nthen:\n{}", ended.stderr, next.stderr);
+    place.all_is_settled();
+    (ended.stderr + &next.stderr, committed)
 }

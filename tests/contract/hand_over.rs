@@ -24,6 +24,10 @@ pub struct Place {
 
 impl Place {
     pub fn new() -> Place {
+        Place::with(Hub::new())
+    }
+
+    pub fn with(hub: Hub) -> Place {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("hand-over-{}-{number}", std::process::id()));
@@ -37,7 +41,7 @@ impl Place {
         }
         // Newer than the sources, so that nothing is built.
         fs::copy(crate::support::run::PROGRAM, dir.join("target/release/register-trust")).unwrap();
-        Place { dir, hub: Hub::new() }
+        Place { dir, hub }
     }
 
     /// A call in this place, in an environment that holds its hub, trust 1 and these variables.
@@ -69,7 +73,7 @@ impl Place {
 
     /// Has every later run of `register.sh` call `hook` before each of its commands; `at` is the
     /// command's place: `script` or `reader`, and its number there.
-    fn hook(&self, hook: &str) -> (&'static str, String) {
+    pub fn hook(&self, hook: &str) -> (&'static str, String) {
         let file = self.dir.join("hook");
         let script = format!(
             "[[ $0 == */register.sh ]] || return 0
@@ -91,9 +95,10 @@ trap before DEBUG
     }
 
     /// The places of all commands that a run goes through.
-    fn steps(&self) -> Vec<String> {
+    pub fn steps(&self, env: &[(&str, &str)]) -> Vec<String> {
         let (key, file) = self.hook("printf '%s\\n' \"$at\" >>steps");
-        let run = self.register(&[(key, &file), ("KITS", "steps-kits"), ("TRUST_1_NAME", "Steps")]);
+        let own = [(key, file.as_str()), ("KITS", "steps-kits"), ("TRUST_1_NAME", "Steps")];
+        let run = self.register(&[&own, env].concat());
         assert!(run.status.success(), "{}", text(&run));
         let steps = fs::read_to_string(self.dir.join("steps")).unwrap();
         let steps: BTreeSet<_> = steps.lines().map(str::to_owned).collect();
@@ -103,7 +108,7 @@ trap before DEBUG
     }
 
     /// Every whole kit with credentials in that folder, by its file.
-    fn kits(&self, folder: &str) -> Vec<(PathBuf, Value)> {
+    pub fn kits(&self, folder: &str) -> Vec<(PathBuf, Value)> {
         let Ok(entries) = fs::read_dir(self.dir.join(folder)) else { return Vec::new() };
         let mut kits = Vec::new();
         for path in entries.map(|entry| entry.unwrap().path()) {
@@ -123,7 +128,7 @@ trap before DEBUG
     }
 
     /// The id of the trust of that name.
-    fn id(&mut self, name: &str) -> Option<String> {
+    pub fn id(&mut self, name: &str) -> Option<String> {
         let rows = self.hub.admin.query("SELECT id::text FROM trust WHERE name = $1", &[&name]);
         rows.unwrap().first().map(|row| row.get(0))
     }
@@ -141,7 +146,7 @@ trap before DEBUG
     }
 
     /// Waits until no process of a run of trust 1 is left.
-    fn settled(&self, folder: &str) {
+    pub fn settled(&self, folder: &str) {
         let lock = self.dir.join(folder).join(".lock-trust-1");
         eventually("the lock is free", || {
             !lock.exists()
@@ -198,14 +203,14 @@ fn names(folder: &Path) -> BTreeSet<String> {
 }
 
 /// Runs a command in a process group of its own, as a terminal does, and reads both outputs.
-fn in_a_group(mut command: Command) -> Output {
+pub fn in_a_group(mut command: Command) -> Output {
     command.process_group(0).spawn().unwrap().wait_with_output().unwrap()
 }
 
 #[test]
 fn killed_before_any_of_its_commands_the_script_or_its_reader_loses_no_kit() {
     let mut place = Place::new();
-    let steps = place.steps();
+    let steps = place.steps(&[]);
     place.hub.fill_pool(2 * steps.len() + 10);
     let mut committed = 0;
     for (n, step) in steps.iter().enumerate() {
@@ -242,7 +247,7 @@ fn killed_before_any_of_its_commands_the_script_or_its_reader_loses_no_kit() {
 /// Sends the signal to the script's whole group before each of these commands.
 fn interrupt(signal: &str, chosen: impl Fn(usize) -> bool) {
     let mut place = Place::new();
-    let steps = place.steps();
+    let steps = place.steps(&[]);
     place.hub.fill_pool(steps.len() + 10);
     let (mut committed, mut refused) = (0, 0);
     for (n, step) in steps.iter().enumerate().filter(|(n, _)| chosen(*n)) {
@@ -303,7 +308,7 @@ fn a_make_that_is_killed_leaves_the_script_to_finish_its_work() {
 #[test]
 fn a_disk_that_fills_before_any_command_loses_no_kit() {
     let mut place = Place::new();
-    let steps = place.steps();
+    let steps = place.steps(&[]);
     place.hub.fill_pool(steps.len() + 10);
     // Where no file system can be mounted, no file of the script's grows from that command on.
     let own_disk = mounts();
@@ -543,7 +548,7 @@ const CLIENT: &str = "mkfifo in.$$ out.$$
     trap 'kill -KILL $out $in; exit 130' INT
     wait $out; kill $in";
 
-fn with<'a>(
+pub fn with<'a>(
     env: &'a [(&'static str, String)],
     more: &[(&'a str, &'a str)],
 ) -> Vec<(&'a str, &'a str)> {
@@ -811,10 +816,10 @@ fn what_an_earlier_run_left_is_told_apart() {
 
 /// The environment that reaches a hub's container with the program in it, by compose and the engine
 /// that runs here. Where none runs, a client of the test's own takes its place.
-struct Container {
+pub struct Container {
     dir: PathBuf,
     real: bool,
-    env: Vec<(&'static str, String)>,
+    pub env: Vec<(&'static str, String)>,
 }
 
 const COMPOSE: &str =
@@ -822,7 +827,7 @@ const COMPOSE: &str =
 ";
 
 impl Container {
-    fn new(place: &Place) -> Container {
+    pub fn new(place: &Place) -> Container {
         let dir = place.dir.clone();
         let runs = format!("set -e; docker info; {COMPOSE} $compose version");
         if !place.call(&["sh", "-c", &runs], &[]).status.success() {

@@ -17,6 +17,7 @@ macro_rules! promises {
 mod ecs;
 mod gate;
 mod hub;
+pub mod log;
 mod replay;
 mod rules;
 mod search;

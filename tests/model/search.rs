@@ -1,6 +1,6 @@
 //! A breadth-first search over every order in which things can happen.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
@@ -152,6 +152,11 @@ impl<H: Home> Search<H> {
     /// Whether a state of this kind was found.
     pub fn reaches(&self, kind: impl Fn(&H::State) -> bool) -> bool {
         self.found.iter().any(|(state, ..)| kind(state))
+    }
+
+    /// Everything that happens in any history.
+    pub fn steps(&self) -> BTreeSet<&'static str> {
+        self.found.iter().filter_map(|(.., from)| Some(from.as_ref()?.1.what)).collect()
     }
 
     /// One whole history for every pair of a step and the fault that follows it at once. Each

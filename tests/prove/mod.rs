@@ -4,9 +4,11 @@
 mod checker;
 mod crowds;
 mod doubt;
+mod ends;
 mod input;
 mod kills;
 mod network;
+mod power;
 mod random;
 mod server;
 mod store;

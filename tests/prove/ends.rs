@@ -1,0 +1,335 @@
+//! Storms at the ends: at random instants a run of the scripts loses its whole process group, one
+//! process of it, or the client of its engine. Then the next run settles what was left, and every
+//! committed trust is compared with every kit file. `GROUP_KILLS`, `PROCESS_KILLS`, `CLIENT_KILLS`
+//! and `ECS_RANDOM_KILLS` set how many.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Output};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::checker::{Record, Tally, check, say};
+use super::random::{Random, number, seed};
+use super::storm::side_by_side;
+use crate::contract::ecs_faults;
+use crate::contract::hand_over::{Container, Place, text, with};
+use crate::model::log;
+use crate::support::Hub;
+use crate::support::hub::Cluster;
+
+/// Whom a signal goes to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Whom {
+    Group,
+    /// One process: make, a shell of the script's, the program, the client, the sink or a tool.
+    One,
+    /// A process of the engine's client. The program lives on.
+    Client,
+}
+
+/// Processes of a group that have not ended, by their names.
+fn processes(group: u32) -> Vec<(u32, String)> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let living = pids.filter_map(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (before, after) = stat.rsplit_once(") ")?;
+        let [state, _, its, ..] = after.split(' ').collect::<Vec<_>>()[..] else { return None };
+        let name = before.split_once('(')?.1.to_owned();
+        (its == group.to_string() && state != "Z").then_some((pid, name))
+    });
+    living.collect()
+}
+
+/// Waits for the instant, and strikes. Whom it met; `None` if the run was over.
+fn strike(run: &mut Child, whom: Whom, instant: Duration, random: &mut Random) -> Option<String> {
+    let group = run.id();
+    let signal = random.word("KILL|KILL|INT|TERM|HUP");
+    let signal = |target: String| {
+        let sent = Command::new("kill").args(["-s", signal, "--", &target]).output();
+        sent.unwrap().status.success()
+    };
+    if whom == Whom::Group {
+        sleep(instant);
+        let there = !processes(group).is_empty() && signal(format!("-{group}"));
+        return there.then(|| "the group".to_owned());
+    }
+    // The program is there for a small part of a run: it is waited for in a half of the cases.
+    let wanted = match whom {
+        Whom::Client => "docker|docker-compose|cat",
+        _ if random.once_in(2) => "register-trust|cat",
+        _ => "",
+    };
+    let living = || {
+        let mut by_name: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        for (pid, name) in processes(group) {
+            if wanted.is_empty() || wanted.split('|').any(|wanted| wanted == name) {
+                by_name.entry(name).or_default().push(pid);
+            }
+        }
+        by_name.into_iter().collect::<Vec<_>>()
+    };
+    sleep(if wanted.is_empty() { instant } else { instant / 2 });
+    let mut waited = wanted.is_empty();
+    while run.try_wait().unwrap().is_none() {
+        let groups = living();
+        if !groups.is_empty() && !std::mem::replace(&mut waited, true) {
+            sleep(instant / 8);
+        } else if !groups.is_empty() {
+            // No name is more likely than another, however many processes have it.
+            let (name, pids) = random.pick(&groups);
+            if signal(random.pick(&pids).to_string()) {
+                return Some(name);
+            }
+        }
+        sleep(Duration::from_millis(1));
+    }
+    None
+}
+
+/// Runs batches until so many were struck. `batch` tells whom it struck, and what came of it.
+fn storm(
+    what: &str,
+    total: usize,
+    mut batch: impl FnMut(usize, &mut Random) -> (Vec<String>, Tally),
+) {
+    say(&format!("{what}: {total} strikes, SEED={}", seed()));
+    let (mut random, mut tally) = (Random(seed()), Tally::default());
+    let mut met: BTreeMap<String, usize> = BTreeMap::new();
+    let mut round = 0;
+    while met.values().sum::<usize>() < total {
+        let (struck, its) = batch(round, &mut random);
+        struck.into_iter().for_each(|name| *met.entry(name).or_default() += 1);
+        tally += its;
+        round += 1;
+        let done = met.values().sum::<usize>();
+        say(&format!("{what}: {done}/{total}, {tally}; struck: {met:?}"));
+    }
+    // A storm in which nobody got through, or everybody did, has shown nothing.
+    assert!(tally.committed > total / 10 && tally.committed < tally.runs, "{what}: {tally}");
+}
+
+const BATCH: usize = 20;
+
+/// Every third run hands its kit to a sink.
+const SINK: (&str, &str) = ("KIT_SINK", "cat >\"$(mktemp \"sunk/$KITS.XXXXXX\")\" && sleep 0.05");
+
+/// A run of `make register-trust-1` under a name of its own, with a folder of its own.
+struct Way {
+    name: String,
+    kits: String,
+    env: Vec<(&'static str, String)>,
+}
+
+impl Way {
+    fn new(n: usize, env: &[(&'static str, String)], sinks: bool) -> Way {
+        let (name, kits) = (format!("Trust {n}"), format!("kits-{n}"));
+        let mut env = env.to_vec();
+        env.extend([("TRUST_1_NAME", name.clone()), ("KITS", kits.clone())]);
+        if sinks && n % 3 == 0 {
+            env.push((SINK.0, SINK.1.to_owned()));
+        }
+        Way { name, kits, env }
+    }
+
+    fn command(&self, place: &Place) -> Command {
+        let mut command = place.command(&["make", "register-trust-1"], &with(&self.env, &[]));
+        if self.env.iter().any(|(key, _)| *key == "HUB_DIR") {
+            command.env_remove("DB_HOST");
+        }
+        command.process_group(0);
+        command
+    }
+
+    /// Every whole kit that the run's owner has, and the runs that may have left it.
+    fn records(
+        &self,
+        place: &Place,
+        struck: &Output,
+        next: Option<(&Output, &[Record])>,
+    ) -> Vec<Record> {
+        let sunk = place.kits("sunk").into_iter().filter(|(path, _)| {
+            path.file_stem().is_some_and(|stem| stem.to_str() == Some(&self.kits))
+        });
+        let found = place.kits(&self.kits).into_iter().chain(sunk);
+        let mut records: Vec<Record> = Vec::new();
+        for (_, kit) in found {
+            let stdout = format!("{kit}\n");
+            if records.iter().any(|record| record.stdout == stdout) {
+                continue;
+            }
+            let known =
+                |(_, before): &(&Output, &[Record])| !before.iter().any(|it| it.stdout == stdout);
+            let (run, exit) =
+                next.filter(known).map_or((struck, None), |(next, _)| (next, Some(0)));
+            let stderr = String::from_utf8_lossy(&run.stderr).into_owned();
+            let (name, killed) = (self.name.clone(), exit.is_none());
+            records.push(Record { name, killed, exit, stdout, stderr, parameter: None });
+        }
+        if records.is_empty() {
+            let (name, stderr) = (self.name.clone(), text(struck));
+            records.push(Record {
+                name,
+                killed: true,
+                exit: None,
+                stdout: String::new(),
+                stderr,
+                parameter: None,
+            });
+        }
+        records
+    }
+}
+
+/// One place's worth of strikes: all that is left is compared, then settled, and compared again.
+fn batch(
+    place: &mut Place,
+    env: &[(&'static str, String)],
+    whom: Whom,
+    random: &mut Random,
+) -> (Vec<String>, Tally) {
+    const MEASURED: usize = 4;
+    place.hub.fill_pool(2 * BATCH + MEASURED);
+    fs::create_dir(place.dir.join("sunk")).unwrap();
+    let sinks = whom != Whom::Client;
+    let ways: Vec<_> = (0..BATCH + MEASURED).map(|n| Way::new(n, env, sinks)).collect();
+    let (measured, ways) = ways.split_at(MEASURED);
+    let jobs = measured.iter().map(|way| way.command(place)).collect();
+    let took = side_by_side("", 2, jobs, |mut run: Command| {
+        let start = Instant::now();
+        let run = run.output().unwrap();
+        assert!(run.status.success(), "{}", text(&run));
+        start.elapsed()
+    });
+    let longest = took.into_iter().min().unwrap().as_nanos() as usize * 11 / 10;
+    let jobs = ways.iter().map(|way| {
+        let instant = Duration::from_nanos(random.below(longest) as u64);
+        (way.command(place), instant, Random(random.below(usize::MAX) as u64))
+    });
+    let jobs = jobs.collect();
+    let struck = side_by_side("", 2, jobs, |(mut run, instant, mut random): (Command, _, _)| {
+        let mut run = run.spawn().unwrap();
+        let met = strike(&mut run, whom, instant, &mut random);
+        // This ends with the last process that has the run's stderr.
+        (met, run.wait_with_output().unwrap())
+    });
+    let measured: Vec<_> = measured.iter().map(|way| way.settled(place)).collect();
+    let mut records: Vec<Vec<Record>> = Vec::new();
+    for (way, (_, run)) in ways.iter().zip(&struck) {
+        log::assert_known(&text(run), !sinks);
+        records.push(way.records(place, run, None));
+    }
+    let all = |records: &[Vec<Record>]| [&measured[..], &records.concat()].concat();
+    let mut tally = check(&mut place.hub, &all(&records));
+    (tally.runs, tally.committed) = (BATCH, tally.committed - MEASURED);
+
+    let jobs = ways.iter().map(|way| way.command(place)).collect();
+    let next = side_by_side("", 2, jobs, |mut run: Command| run.output().unwrap());
+    for (((way, next), (_, run)), before) in ways.iter().zip(&next).zip(&struck).zip(&mut records) {
+        assert!(next.status.success(), "{}\nand then {}", text(run), text(next));
+        log::assert_known(&text(next), !sinks);
+        let handed = way.settled(place);
+        *before = way.records(place, run, Some((next, before)));
+        assert!(before.iter().any(|record| record.stdout == handed.stdout), "{}", text(next));
+    }
+    assert_eq!(check(&mut place.hub, &all(&records)).committed, BATCH + MEASURED);
+    (struck.into_iter().filter_map(|(met, _)| met).collect(), tally)
+}
+
+impl Way {
+    /// The valid kit of the trust, which is where a run that succeeds leaves it.
+    fn settled(&self, place: &mut Place) -> Record {
+        let id = place.id(&self.name).expect("a run that succeeds registers");
+        let sinks = self.env.iter().any(|(key, _)| *key == SINK.0);
+        let kits = place.kits(if sinks { "sunk" } else { &self.kits });
+        let kit = kits.into_iter().find(|(path, kit)| {
+            kit[0]["trust_id"] == *id && (sinks || path.ends_with("trust-1.json"))
+        });
+        let (_, kit): (_, Value) = kit.unwrap_or_else(|| panic!("LOST: the kit of {}", self.name));
+        let (name, stdout) = (self.name.clone(), format!("{kit}\n"));
+        Record {
+            name,
+            killed: false,
+            exit: Some(0),
+            stdout,
+            stderr: String::new(),
+            parameter: None,
+        }
+    }
+}
+
+fn asked(variable: &str) -> usize {
+    number(variable).map_or(2 * BATCH, |kills| kills as usize)
+}
+
+/// In turn on a hub that `DB_HOST` names and on an embedded one.
+fn on_both_hubs(what: &str, total: usize, whom: Whom) {
+    let embedded = Cluster::own(what, &[]);
+    storm(what, total, |round, random| {
+        if round % 2 == 0 {
+            return batch(&mut Place::new(), &[], whom, random);
+        }
+        let hub = Hub::on(embedded);
+        // The script takes the hub's address from here.
+        let settings = embedded.dir.join("env");
+        let env: String = fs::read_to_string(&settings)
+            .unwrap()
+            .lines()
+            .map(|line| match line.split_once('=') {
+                Some(("POSTGRES_DB", _)) => format!("POSTGRES_DB={}\n", hub.database),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        fs::write(&settings, env).unwrap();
+        let env = [("HUB_DIR", embedded.dir.to_str().unwrap().to_owned())];
+        batch(&mut Place::with(hub), &env, whom, random)
+    });
+}
+
+#[test]
+fn no_kit_is_lost_when_the_whole_group_of_a_run_is_struck_at_random_instants() {
+    on_both_hubs("group", asked("GROUP_KILLS"), Whom::Group);
+}
+
+#[test]
+fn no_kit_is_lost_when_any_one_process_of_a_run_is_struck_at_random_instants() {
+    on_both_hubs("process", asked("PROCESS_KILLS"), Whom::One);
+}
+
+#[test]
+fn no_kit_is_lost_when_the_engines_client_is_struck_at_random_instants() {
+    storm("client", asked("CLIENT_KILLS"), |_, random| {
+        let mut place = Place::new();
+        let container = Container::new(&place);
+        batch(&mut place, &container.env, Whom::Client, random)
+    });
+}
+
+#[test]
+fn no_kit_is_lost_when_the_script_for_ecs_is_struck_at_random_instants() {
+    let total = number("ECS_RANDOM_KILLS").map_or(10, |kills| kills as usize);
+    storm("ECS", total, |_, random| {
+        let took = (0..3).map(|_| ecs_faults::undisturbed()).min().unwrap();
+        let whom = [Whom::Group, Whom::One];
+        let jobs = (0..BATCH.min(total)).map(|n| {
+            let instant = Duration::from_nanos(random.below(took.as_nanos() as usize) as u64);
+            (whom[n % 2], instant, Random(random.below(usize::MAX) as u64))
+        });
+        let struck =
+            side_by_side("", 2, jobs.collect(), |(whom, instant, mut random): (_, _, Random)| {
+                let mut met = None;
+                let (said, committed) = ecs_faults::struck(|run| {
+                    met = strike(run, whom, instant, &mut random);
+                });
+                log::assert_known(&said, true);
+                (met, committed)
+            });
+        let committed = struck.iter().filter(|(_, committed)| *committed).count();
+        let tally = Tally { runs: struck.len(), committed, ..Tally::default() };
+        (struck.into_iter().filter_map(|(met, _)| met).collect(), tally)
+    });
+}
