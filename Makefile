@@ -166,7 +166,7 @@ bless: build ## write tests/frozen again: read the diff as an operator would
 # every history of the model that can be replayed.
 prove: $(PROGRAM) ## run the storms alone, at any size: make prove KILLS=5000 RUNS=200 CASES=50000
 	@deploy/dev/need.sh build postgres tests >/dev/null
-	@ECS_KILLS=$(or $(ECS_KILLS),all) REPLAY=$(or $(REPLAY),all) $(CARGO) test --locked --test all -- \
+	@ECS_KILLS=$(or $(ECS_KILLS),all) POWER_CUTS=$(or $(POWER_CUTS),all) REPLAY=$(or $(REPLAY),all) $(CARGO) test --locked --test all -- \
 	    prove:: model:: hand_over:: ecs_faults::whichever --nocapture --test-threads=4 --skip doubt::
 
 fuzz: $(PROGRAM) ## attack the program for an hour with random answers of hub and AWS: make fuzz SECONDS=600 W=4

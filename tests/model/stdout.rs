@@ -53,7 +53,7 @@ pub enum Stdin {
 }
 
 /// What the script does next. The number is the run whose kit it is about.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Script {
     NotStarted,
     AwaitsKit,
@@ -113,7 +113,7 @@ pub struct Run {
     pub printed: Option<Line>,
     stdin: Stdin,
     client: bool,
-    script: Script,
+    pub script: Script,
     content: Content,
     content_synced: bool,
     /// The file under its own name.
@@ -164,6 +164,8 @@ pub const LOOKS: [Look; 2] = [Look::SaidWorthless, Look::SaidUnknownTrust(true)]
 pub enum Scope {
     /// One run, whose program is looked at.
     One,
+    /// One run with a sink.
+    OneSink,
     /// One run with a file, and one that may follow it.
     Files,
     /// The same with a sink.
@@ -375,7 +377,7 @@ impl State {
         self.runs.iter().any(|run| run.script == end)
     }
 
-    fn holds(&self, run: usize) -> bool {
+    pub fn holds(&self, run: usize) -> bool {
         let it = &self.runs[run];
         let there = it.own.now || self.final_name.now == Final::Of(run);
         self.sunk[run] || it.content == Content::Kit && there

@@ -81,7 +81,7 @@ impl Delivered {
 #[derive(Default, Clone, Copy, Debug, PartialEq)]
 pub struct Tally {
     pub runs: usize,
-    /// Runs that a signal ended.
+    /// Runs that a signal ended, or met.
     pub ended: usize,
     /// Trusts that the runs registered.
     pub committed: usize,

@@ -3,115 +3,22 @@
 //! committed trust is compared with every kit file. `GROUP_KILLS`, `PROCESS_KILLS`, `CLIENT_KILLS`
 //! and `ECS_RANDOM_KILLS` set how many.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Output};
-use std::thread::sleep;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::checker::{Record, Tally, check, say};
-use super::random::{Random, number, seed};
+use super::checker::{Record, Tally, check};
+use super::random::{Random, number};
 use super::storm::side_by_side;
+use super::strike::{Whom, storm, strike};
 use crate::contract::ecs_faults;
 use crate::contract::hand_over::{Container, Place, text, with};
 use crate::model::log;
 use crate::support::Hub;
 use crate::support::hub::Cluster;
-
-/// Whom a signal goes to.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Whom {
-    Group,
-    /// One process: make, a shell of the script's, the program, the client, the sink or a tool.
-    One,
-    /// A process of the engine's client. The program lives on.
-    Client,
-}
-
-/// Processes of a group that have not ended, by their names.
-fn processes(group: u32) -> Vec<(u32, String)> {
-    let entries = fs::read_dir("/proc").unwrap().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let living = pids.filter_map(|pid| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let (before, after) = stat.rsplit_once(") ")?;
-        let [state, _, its, ..] = after.split(' ').collect::<Vec<_>>()[..] else { return None };
-        let name = before.split_once('(')?.1.to_owned();
-        (its == group.to_string() && state != "Z").then_some((pid, name))
-    });
-    living.collect()
-}
-
-/// Waits for the instant, and strikes. Whom it met; `None` if the run was over.
-fn strike(run: &mut Child, whom: Whom, instant: Duration, random: &mut Random) -> Option<String> {
-    let group = run.id();
-    let signal = random.word("KILL|KILL|INT|TERM|HUP");
-    let signal = |target: String| {
-        let sent = Command::new("kill").args(["-s", signal, "--", &target]).output();
-        sent.unwrap().status.success()
-    };
-    if whom == Whom::Group {
-        sleep(instant);
-        let there = !processes(group).is_empty() && signal(format!("-{group}"));
-        return there.then(|| "the group".to_owned());
-    }
-    // The program is there for a small part of a run: it is waited for in a half of the cases.
-    let wanted = match whom {
-        Whom::Client => "docker|docker-compose|cat",
-        _ if random.once_in(2) => "register-trust|cat",
-        _ => "",
-    };
-    let living = || {
-        let mut by_name: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-        for (pid, name) in processes(group) {
-            if wanted.is_empty() || wanted.split('|').any(|wanted| wanted == name) {
-                by_name.entry(name).or_default().push(pid);
-            }
-        }
-        by_name.into_iter().collect::<Vec<_>>()
-    };
-    sleep(if wanted.is_empty() { instant } else { instant / 2 });
-    let mut waited = wanted.is_empty();
-    while run.try_wait().unwrap().is_none() {
-        let groups = living();
-        if !groups.is_empty() && !std::mem::replace(&mut waited, true) {
-            sleep(instant / 8);
-        } else if !groups.is_empty() {
-            // No name is more likely than another, however many processes have it.
-            let (name, pids) = random.pick(&groups);
-            if signal(random.pick(&pids).to_string()) {
-                return Some(name);
-            }
-        }
-        sleep(Duration::from_millis(1));
-    }
-    None
-}
-
-/// Runs batches until so many were struck. `batch` tells whom it struck, and what came of it.
-fn storm(
-    what: &str,
-    total: usize,
-    mut batch: impl FnMut(usize, &mut Random) -> (Vec<String>, Tally),
-) {
-    say(&format!("{what}: {total} strikes, SEED={}", seed()));
-    let (mut random, mut tally) = (Random(seed()), Tally::default());
-    let mut met: BTreeMap<String, usize> = BTreeMap::new();
-    let mut round = 0;
-    while met.values().sum::<usize>() < total {
-        let (struck, its) = batch(round, &mut random);
-        struck.into_iter().for_each(|name| *met.entry(name).or_default() += 1);
-        tally += its;
-        round += 1;
-        let done = met.values().sum::<usize>();
-        say(&format!("{what}: {done}/{total}, {tally}; struck: {met:?}"));
-    }
-    // A storm in which nobody got through, or everybody did, has shown nothing.
-    assert!(tally.committed > total / 10 && tally.committed < tally.runs, "{what}: {tally}");
-}
 
 const BATCH: usize = 20;
 
@@ -225,6 +132,7 @@ fn batch(
     }
     let all = |records: &[Vec<Record>]| [&measured[..], &records.concat()].concat();
     let mut tally = check(&mut place.hub, &all(&records));
+    tally.ended = struck.iter().filter(|(met, _)| met.is_some()).count();
     (tally.runs, tally.committed) = (BATCH, tally.committed - MEASURED);
 
     let jobs = ways.iter().map(|way| way.command(place)).collect();
@@ -262,8 +170,8 @@ impl Way {
     }
 }
 
-fn asked(variable: &str) -> usize {
-    number(variable).map_or(2 * BATCH, |kills| kills as usize)
+fn asked(variable: &str, otherwise: usize) -> usize {
+    number(variable).map_or(otherwise, |kills| kills as usize)
 }
 
 /// In turn on a hub that `DB_HOST` names and on an embedded one.
@@ -292,17 +200,17 @@ fn on_both_hubs(what: &str, total: usize, whom: Whom) {
 
 #[test]
 fn no_kit_is_lost_when_the_whole_group_of_a_run_is_struck_at_random_instants() {
-    on_both_hubs("group", asked("GROUP_KILLS"), Whom::Group);
+    on_both_hubs("group", asked("GROUP_KILLS", 2 * BATCH), Whom::Group);
 }
 
 #[test]
 fn no_kit_is_lost_when_any_one_process_of_a_run_is_struck_at_random_instants() {
-    on_both_hubs("process", asked("PROCESS_KILLS"), Whom::One);
+    on_both_hubs("process", asked("PROCESS_KILLS", 2 * BATCH), Whom::One);
 }
 
 #[test]
 fn no_kit_is_lost_when_the_engines_client_is_struck_at_random_instants() {
-    storm("client", asked("CLIENT_KILLS"), |_, random| {
+    storm("client", asked("CLIENT_KILLS", BATCH), |_, random| {
         let mut place = Place::new();
         let container = Container::new(&place);
         batch(&mut place, &container.env, Whom::Client, random)
@@ -311,7 +219,7 @@ fn no_kit_is_lost_when_the_engines_client_is_struck_at_random_instants() {
 
 #[test]
 fn no_kit_is_lost_when_the_script_for_ecs_is_struck_at_random_instants() {
-    let total = number("ECS_RANDOM_KILLS").map_or(10, |kills| kills as usize);
+    let total = asked("ECS_RANDOM_KILLS", BATCH / 2);
     storm("ECS", total, |_, random| {
         let took = (0..3).map(|_| ecs_faults::undisturbed()).min().unwrap();
         let whom = [Whom::Group, Whom::One];

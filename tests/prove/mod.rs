@@ -13,3 +13,4 @@ mod random;
 mod server;
 mod store;
 mod storm;
+mod strike;

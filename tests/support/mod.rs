@@ -2,6 +2,7 @@
 
 pub mod hub;
 pub mod not_run;
+pub mod power;
 pub mod relay;
 pub mod run;
 pub mod ssm;

@@ -59,7 +59,8 @@ impl Stdout {
                 s.runs[run].script = Script::Acknowledges;
             }),
             Script::Acknowledges => {
-                let early = self.scope == Scope::Sink && !self.on(Rule::SinkOnlyAfterReceipt);
+                let sinks = matches!(self.scope, Scope::Sink | Scope::OneSink);
+                let early = sinks && !self.on(Rule::SinkOnlyAfterReceipt);
                 if early && !state.sunk[run] {
                     next.go(run, "sink: stores the kit", |s| s.sunk[run] = true);
                     return;
@@ -146,7 +147,7 @@ impl Stdout {
             (_, true) if state.is_left(other) => Script::Links(other),
             (_, true) => Script::Succeeded,
             _ if !self.on(Rule::OnlyCopyIsNeverRewritten) => Script::Rewrites,
-            (Scope::Sink, _) => Script::RunsSink,
+            (Scope::Sink | Scope::OneSink, _) => Script::RunsSink,
             _ => Script::Links(run),
         };
         let then = |script| {
