@@ -37,7 +37,7 @@ impl Way {
         let (name, kits) = (format!("Trust {n}"), format!("kits-{n}"));
         let mut env = env.to_vec();
         env.extend([("TRUST_1_NAME", name.clone()), ("KITS", kits.clone())]);
-        if sinks && n % 3 == 0 {
+        if sinks && n.is_multiple_of(3) {
             env.push((SINK.0, SINK.1.to_owned()));
         }
         Way { name, kits, env }
