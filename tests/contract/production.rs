@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{LazyLock, Mutex};
@@ -54,25 +54,29 @@ fn directory_server() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut bytes = vec![0; 8192];
-            let Ok(read) = stream.read(&mut bytes) else { continue };
-            let text = &bytes[..read];
-            // A length takes one byte, or tells in it how many more.
-            let body =
-                |at: usize| at + if text[at] < 0x80 { 1 } else { 1 + usize::from(text[at] & 0x7f) };
-            let id = text[body(1) + 2];
-            // The password is the last element, with tag 0x80, behind the name.
-            let tag = text.windows(6).position(|window| window == b"dc=hub").unwrap() + 6;
-            assert_eq!(text[tag], 0x80);
-            let password = String::from_utf8(text[body(tag + 1)..].to_vec()).unwrap();
-            PASSWORDS.lock().unwrap().push(password);
-            let _ = stream.write_all(&[0x30, 0x0c, 2, 1, id, 0x61, 7, 0x0a, 1, 0, 4, 0, 4, 0]);
-            // Unbind.
-            let _ = stream.read(&mut bytes);
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || accept_bind(stream));
         }
     });
     port
+}
+
+fn accept_bind(mut stream: TcpStream) {
+    let mut bytes = vec![0; 8192];
+    // Somebody may look whether the port is free.
+    let Ok(read @ 1..) = stream.read(&mut bytes) else { return };
+    let text = &bytes[..read];
+    // A length takes one byte, or tells in it how many more.
+    let body = |at: usize| at + if text[at] < 0x80 { 1 } else { 1 + usize::from(text[at] & 0x7f) };
+    let id = text[body(1) + 2];
+    // The password is the last element, with tag 0x80, behind the name.
+    let tag = text.windows(6).position(|window| window == b"dc=hub").unwrap() + 6;
+    assert_eq!(text[tag], 0x80);
+    let password = String::from_utf8(text[body(tag + 1)..].to_vec()).unwrap();
+    PASSWORDS.lock().unwrap().push(password);
+    let _ = stream.write_all(&[0x30, 0x0c, 2, 1, id, 0x61, 7, 0x0a, 1, 0, 4, 0, 4, 0]);
+    // Unbind.
+    let _ = stream.read(&mut bytes);
 }
 
 /// A hub that is reached over verified TLS.
