@@ -18,7 +18,7 @@ fn every_path_warns_once_of_a_version_that_it_overwrote() {
     let mut hub = Hub::new();
     let warning = "WARNING /kit existed and was overwritten; the earlier version can still be read \
                    as /kit:2\n";
-    let once = |stderr: &str| assert_eq!(stderr.matches("is overwritten").count(), 1, "{stderr}");
+    let once = |stderr: &str| assert_eq!(stderr.matches("was overwritten").count(), 1, "{stderr}");
     // The kit is put, and taken back.
     hub.refuse_commits();
     let run = in_use().serve(hub.program(&NEW)).run().exits(1).prints("/kit\n").says(warning);

@@ -40,14 +40,14 @@ fn an_endpoint_that_puts_the_kit_anywhere_into_its_answer_does_not_get_it_logged
         |kit| echo(200, kit, json!({ "Name": "/k", "Overwrite": true, "Value": kit })),
     ];
     let mut hub = Hub::new();
-    let withheld = "AWS refused: its answer is not shown, because it quotes a secret";
+    let not_shown = "AWS refused: its answer is not shown, because it quotes a secret";
     let not_ssm = "the answer does not come from SSM";
     let said = [
         "unreadable (HTTP 400, request unreadable)",
-        "withheld, for it",
+        "not shown, because it",
         not_ssm,
-        withheld,
-        withheld,
+        not_shown,
+        not_shown,
         not_ssm,
     ];
     for (echo, said) in echoes.into_iter().zip(said) {
