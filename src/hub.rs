@@ -94,12 +94,13 @@ fn connected(settings: &Settings, limit: Duration) -> Result<Hub, Failure> {
     // The wire asks for TLS itself.
     config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
     let name = host.clone();
-    let found = within(left(), move || net::addresses(&name));
-    let found = found.and_then(|found| found.map_err(|error| lost(&error.to_string())));
-    let addresses = found.map_err(|failure| {
+    let unknown = |why: &str| {
         let next = "check DB_HOST and the resolver (/etc/resolv.conf), and run again";
-        Failure::new(format!("cannot look up the name {host}: {}", failure.what), next)
-    })?;
+        Failure::new(format!("cannot look up the name {host}: {why}"), next)
+    };
+    let late = |limit| unknown(&wait::no_answer(limit));
+    let found = wait::within(left(), late, move || net::addresses(&name))?;
+    let addresses = found.map_err(|error| unknown(&error.to_string()))?;
     let mut last = lost("the name has no address");
     for (tried, address) in addresses.iter().enumerate() {
         config.hostaddr(*address);

@@ -206,9 +206,9 @@ fn a_late_reader_of_stderr_learns_why_a_question_was_interrupted() {
     thread::sleep(Duration::from_millis(500));
     let mut said = String::new();
     reader.read_to_string(&mut said).unwrap();
-    assert!(said.contains(
-        "ERROR cannot tell whether the kit is valid: the run was interrupted by SIGTERM"
-    ));
+    let said = said.trim_start_matches('x');
+    assert!(said.starts_with("ERROR cannot tell whether the kit is valid: "), "{said}");
+    assert!(said.contains(": the run was interrupted by SIGTERM\n"), "{said}");
     assert_eq!(question.wait_with_output().unwrap().stdout, b"unknown\n");
     drop(first);
 }

@@ -76,7 +76,8 @@ fn where_no_thread_can_be_started_the_failure_and_the_verdict_are_said_all_the_s
     let mut hub = Hub::new();
     // No room for a thread's stack.
     let run = hub.program(&NEW).behind("ulimit -v 14000", "").run().fails();
-    run.says("cannot start a thread").says("next: raise the limit of processes (ulimit -u, ");
+    run.says("cannot start a thread")
+        .says("next: raise the limit of processes (ulimit -u, a container's pids), and run again");
     hub.assert_untouched();
 }
 

@@ -492,7 +492,8 @@ fn slot_names_get_the_numbers_that_postgresql_itself_makes_of_them() {
             assert_eq!(differ, None, "only in {left}, {of}");
         }
         let said = run.stderr.lines().filter(|line| line.starts_with("WARNING slot name ")).count();
-        assert_eq!(said, all - usable, "left out, {of}{}", run.dump());
+        let rest = format!("WARNING {} more slot names in ", all - usable - 10);
+        assert!(said == 10 && run.stderr.contains(&rest), "ignored, {of}{}", run.dump());
         hub.assert_registered(&kit);
         let lower = "usable JOIN fl_kit_slot AS claimed ON assigned_at IS NOT NULL AND
             (usable.slot_number, usable.slot_name) < (claimed.slot_number, claimed.slot_name)";
