@@ -6,14 +6,14 @@
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 
 use super::checker::{Record, Tally, check};
 use super::random::{Random, number};
 use super::storm::side_by_side;
-use super::strike::{Whom, storm, strike};
+use super::strike::{Whom, instant, storm, strike};
 use crate::contract::ecs_faults;
 use crate::contract::hand_over::{Container, Place, text, with};
 use crate::model::log;
@@ -112,9 +112,9 @@ fn batch(
         assert!(run.status.success(), "{}", text(&run));
         start.elapsed()
     });
-    let longest = took.into_iter().min().unwrap().as_nanos() as usize * 11 / 10;
-    let jobs = ways.iter().map(|way| {
-        let instant = Duration::from_nanos(random.below(longest) as u64);
+    let longest = took.into_iter().min().unwrap() * 11 / 10;
+    let jobs = ways.iter().enumerate().map(|(n, way)| {
+        let instant = instant(n, longest, random);
         (way.command(place), instant, Random(random.below(usize::MAX) as u64))
     });
     let jobs = jobs.collect();
@@ -224,8 +224,7 @@ fn no_kit_is_lost_when_the_script_for_ecs_is_struck_at_random_instants() {
         let took = (0..3).map(|_| ecs_faults::undisturbed()).min().unwrap();
         let whom = [Whom::Group, Whom::One];
         let jobs = (0..BATCH.min(total)).map(|n| {
-            let instant = Duration::from_nanos(random.below(took.as_nanos() as usize) as u64);
-            (whom[n % 2], instant, Random(random.below(usize::MAX) as u64))
+            (whom[n % 2], instant(n, took, random), Random(random.below(usize::MAX) as u64))
         });
         let struck =
             side_by_side("", 2, jobs.collect(), |(whom, instant, mut random): (_, _, Random)| {
