@@ -287,16 +287,14 @@ def leaks(secret, stderr):
     """The parts of stderr that give it away: whole, sixteen of its characters in a row, or in hex or base64."""
     if secret in stderr:
         yield secret
-    forms = [secret, secret.upper(), secret.lower()]
     # 32 digits in a row name a task of ECS, and are shown.
-    if any(secret.hex()[start : start + 33].encode() in stderr for start in range(2 * len(secret) - 32)):
-        yield secret.hex().encode()
+    forms = [(secret, 16), (secret.upper(), 16), (secret.lower(), 16), (secret.hex().encode(), 33)]
     raw = [secret] + ([bytes.fromhex(secret.decode())] if re.fullmatch(rb"[0-9a-f]{64}", secret) else [])
     # The ends depend on what stands beside them.
-    forms += [base64.b64encode(b"x" * n + inner)[4:-4] for inner in raw for n in range(3)]
-    for form in forms:
-        for start in range(len(form) - 15):
-            part = form[start : start + 16]
+    forms += [(base64.b64encode(b"x" * n + inner)[4:-4], 16) for inner in raw for n in range(3)]
+    for form, length in forms:
+        for start in range(len(form) - length + 1):
+            part = form[start : start + length]
             # What looks random, not the words of a password that is made of words.
             if part in stderr and part.isalnum() and re.search(rb"\d", part):
                 yield part

@@ -40,6 +40,18 @@ class Peer:
         self.may_be_silent = rng.randrange(100) == 0
         self.attacked = False
 
+    def serve(self, socket, wrap):
+        """One connection, from its first byte to its end; `wrap` puts TLS around it."""
+        self.socket = socket
+        try:
+            self.converse(socket, wrap)
+        except Endless as end:
+            endless(self.socket, *end.args)
+        except (Gone, OSError, ValueError):
+            pass
+        finally:
+            self.socket.close()
+
     def learn(self, secret):
         if len(secret) >= 4 and secret not in self.known:
             self.known.append(secret)
@@ -238,30 +250,23 @@ class Hub(Peer):
         return self.message(b"D", self.number(len(columns), 2), *(self.value(value) for *_, value in columns))
 
     # The conversation.
-    def serve(self, socket, wrap):
-        try:
+    def converse(self, socket, wrap):
+        start = self.take(socket, 0)
+        if start[4:8] == b"\x04\xd2\x16\x2f":
+            answer = b"S" if self.tls else b"N"
+            if self.once_in(2) and not self.must_tls:
+                answer = self.rng.choice(
+                    [b"N", b"S", b"E" + self.quote(), b"SS", b"", b"\0", self.rng.randbytes(3)]
+                )
+            socket.sendall(answer)
+            if answer[:1] == b"S":
+                self.noise()
+            if answer == b"S":
+                socket = self.socket = wrap(socket)
             start = self.take(socket, 0)
-            if start[4:8] == b"\x04\xd2\x16\x2f":
-                answer = b"S" if self.tls else b"N"
-                if self.once_in(2) and not self.must_tls:
-                    answer = self.rng.choice(
-                        [b"N", b"S", b"E" + self.quote(), b"SS", b"", b"\0", self.rng.randbytes(3)]
-                    )
-                socket.sendall(answer)
-                if answer[:1] == b"S":
-                    self.noise()
-                if answer == b"S":
-                    socket = wrap(socket)
-                start = self.take(socket, 0)
-            self.login(socket)
-            while True:
-                socket.sendall(self.answers(socket))
-        except Endless as end:
-            endless(socket, *end.args)
-        except (Gone, OSError, ValueError):
-            pass
-        finally:
-            socket.close()
+        self.login(socket)
+        while True:
+            socket.sendall(self.answers(socket))
 
     def take(self, socket, head):
         def exactly(length):
@@ -436,31 +441,24 @@ class Aws(Peer):
             ]
         )
 
-    def serve(self, socket, wrap):
-        try:
-            if self.tls:
-                self.noise()
-                socket = wrap(socket)
-            head = b""
-            while b"\r\n\r\n" not in head:
-                head += self.receive(socket, 4096)
-            head, body = head.split(b"\r\n\r\n", 1)
-            length = re.search(rb"content-length: *(\d+)", head, re.I)
-            while length and len(body) < int(length[1]):
-                body += self.receive(socket, 4096)
-            for name, value in re.findall(
-                rb"(?im)^(x-amz-security-token|authorization|x-aws-ec2-metadata-token): *([^\r]*)", head
-            ):
-                # A signature is no secret.
-                if not value.startswith(b"AWS4"):
-                    self.learn(value)
-            socket.sendall(self.answer(head, body))
-        except Endless as end:
-            endless(socket, *end.args)
-        except (Gone, OSError, ValueError):
-            pass
-        finally:
-            socket.close()
+    def converse(self, socket, wrap):
+        if self.tls:
+            self.noise()
+            socket = self.socket = wrap(socket)
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += self.receive(socket, 4096)
+        head, body = head.split(b"\r\n\r\n", 1)
+        length = re.search(rb"content-length: *(\d+)", head, re.I)
+        while length and len(body) < int(length[1]):
+            body += self.receive(socket, 4096)
+        for name, value in re.findall(
+            rb"(?im)^(x-amz-security-token|authorization|x-aws-ec2-metadata-token): *([^\r]*)", head
+        ):
+            # A signature is no secret.
+            if not value.startswith(b"AWS4"):
+                self.learn(value)
+        socket.sendall(self.answer(head, body))
 
     def answer(self, head, body):
         target = re.search(rb"x-amz-target: *AmazonSSM\.(\w+)", head, re.I)

@@ -74,21 +74,30 @@ impl Way {
             let (run, exit) =
                 next.filter(known).map_or((struck, None), |(next, _)| (next, Some(0)));
             let stderr = String::from_utf8_lossy(&run.stderr).into_owned();
-            let (name, killed) = (self.name.clone(), exit.is_none());
-            records.push(Record { name, killed, exit, stdout, stderr, parameter: None });
+            records.push(self.record(stdout, stderr, exit));
         }
         if records.is_empty() {
-            let (name, stderr) = (self.name.clone(), text(struck));
-            records.push(Record {
-                name,
-                killed: true,
-                exit: None,
-                stdout: String::new(),
-                stderr,
-                parameter: None,
-            });
+            records.push(self.record(String::new(), text(struck), None));
         }
         records
+    }
+
+    /// The valid kit of the trust, which is where a run that succeeds leaves it.
+    fn settled(&self, place: &mut Place) -> Record {
+        let id = place.id(&self.name).expect("a run that succeeds registers");
+        let sinks = self.env.iter().any(|(key, _)| *key == SINK.0);
+        let kits = place.kits(if sinks { "sunk" } else { &self.kits });
+        let kit = kits.into_iter().find(|(path, kit)| {
+            kit[0]["trust_id"] == *id && (sinks || path.ends_with("trust-1.json"))
+        });
+        let (_, kit): (_, Value) = kit.unwrap_or_else(|| panic!("LOST: the kit of {}", self.name));
+        self.record(format!("{kit}\n"), String::new(), Some(0))
+    }
+
+    /// What somebody got, and from a run that ended so; `None`: it was struck.
+    fn record(&self, stdout: String, stderr: String, exit: Option<i32>) -> Record {
+        let (name, killed) = (self.name.clone(), exit.is_none());
+        Record { name, killed, exit, stdout, stderr, parameter: None }
     }
 }
 
@@ -146,28 +155,6 @@ fn batch(
     }
     assert_eq!(check(&mut place.hub, &all(&records)).committed, BATCH + MEASURED);
     (struck.into_iter().filter_map(|(met, _)| met).collect(), tally)
-}
-
-impl Way {
-    /// The valid kit of the trust, which is where a run that succeeds leaves it.
-    fn settled(&self, place: &mut Place) -> Record {
-        let id = place.id(&self.name).expect("a run that succeeds registers");
-        let sinks = self.env.iter().any(|(key, _)| *key == SINK.0);
-        let kits = place.kits(if sinks { "sunk" } else { &self.kits });
-        let kit = kits.into_iter().find(|(path, kit)| {
-            kit[0]["trust_id"] == *id && (sinks || path.ends_with("trust-1.json"))
-        });
-        let (_, kit): (_, Value) = kit.unwrap_or_else(|| panic!("LOST: the kit of {}", self.name));
-        let (name, stdout) = (self.name.clone(), format!("{kit}\n"));
-        Record {
-            name,
-            killed: false,
-            exit: Some(0),
-            stdout,
-            stderr: String::new(),
-            parameter: None,
-        }
-    }
 }
 
 fn asked(variable: &str, otherwise: usize) -> usize {

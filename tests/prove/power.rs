@@ -112,23 +112,29 @@ fn a_power_loss_before_any_command_of_the_script_loses_no_kit() {
     }
 }
 
+/// What makes a file that is stored outlast a power loss.
+const STORE: &str = "durable \"$1\" \"$(dirname \"$1\")\"";
+
+fn replace_in_lib(place: &Place, sync: &str, instead: &str) {
+    let lib = place.dir.join("deploy/lib.sh");
+    let text = fs::read_to_string(&lib).unwrap();
+    assert_eq!(text.matches(sync).count(), 1, "{sync}");
+    fs::write(&lib, text.replace(sync, instead)).unwrap();
+}
+
 /// The scripts without one of their syncs: the test sees that a kit is lost.
 #[test]
 fn a_power_loss_finds_every_sync_that_is_missing() {
-    let store = "durable \"$1\" \"$(dirname \"$1\")\"";
     for (sync, instead) in [
-        (store, "durable \"$1\""),
-        (store, "durable \"$(dirname \"$1\")\""),
+        (STORE, "durable \"$1\""),
+        (STORE, "durable \"$(dirname \"$1\")\""),
         ("durable \"$final\" \"$3\"", "true"),
         ("durable \"$part\"", "true"),
     ] {
         let mut place = place();
         let dry = durable();
         let steps = place.steps(&[("DURABLE", dry.to_str().unwrap())]);
-        let lib = place.dir.join("deploy/lib.sh");
-        let text = fs::read_to_string(&lib).unwrap();
-        assert_eq!(text.matches(sync).count(), 1, "{sync}");
-        fs::write(&lib, text.replace(sync, instead)).unwrap();
+        replace_in_lib(&place, sync, instead);
         place.hub.fill_pool(2 * steps.len() + 10);
         let last = |step: &&String| step.starts_with("script ");
         let mut steps: Vec<_> = steps.iter().filter(last).collect();
@@ -179,10 +185,7 @@ fn a_power_loss_finds_that_the_note_is_not_synced() {
     let place = Place::new();
     let (scripts, commands) =
         (place.dir.join("deploy"), ecs_faults::commands(&ecs_faults::Place::new()));
-    let lib = scripts.join("lib.sh");
-    let text = fs::read_to_string(&lib).unwrap();
-    fs::write(&lib, text.replace("durable \"$1\" \"$(dirname \"$1\")\"", "durable \"$1\""))
-        .unwrap();
+    replace_in_lib(&place, STORE, "durable \"$1\"");
     let lost = (1..=commands).rev().step_by(9).any(|at| {
         let cut = std::panic::catch_unwind(|| cut_in_ecs(at, &scripts, Names::None));
         let why = cut.err().and_then(|why| why.downcast::<String>().ok());
