@@ -35,10 +35,7 @@ pub fn write(text: String) {
         Failure::internal("")
     };
     let write = move || io::stderr().write_all(text.as_bytes());
-    let _ = wait::within(wait::patience(WRITE), late, write.clone());
-    if wait::without_threads() {
-        let _ = write();
-    }
+    let _ = wait::write_within(WRITE, late, write);
 }
 
 impl Log for Stderr {

@@ -66,10 +66,7 @@ impl Stdout {
             file.write_all(text.expose().as_bytes())?;
             if file.metadata()?.is_file() { file.sync_all() } else { Ok(()) }
         };
-        let mut written = wait::within(wait::patience(WRITE), late, write.clone());
-        if wait::without_threads() {
-            written = Ok(write());
-        }
+        let written = wait::write_within(WRITE, late, write);
         given_up.store(written.is_err(), SeqCst);
         written?.map_err(undelivered)?;
         self.torn = false;

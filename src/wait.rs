@@ -70,15 +70,20 @@ pub fn interrupted() -> Failure {
     Failure::new(format!("the run was interrupted by {name}"), "run again when you are ready")
 }
 
-/// Whether no thread can be had to wait for: then the verdict, and the reason, are written without a
-/// limit.
-pub fn without_threads() -> bool {
-    THREADLESS.load(SeqCst)
-}
-
 /// What became of a peer that did not answer in time.
 pub fn no_answer(limit: Duration) -> String {
     format!("no answer within {:.0} s", limit.as_secs_f32().ceil())
+}
+
+/// Writes for at most `limit`, or less if a signal has come. Where no thread can be had it writes without
+/// a limit: the verdict, and the reason, must be said all the same.
+pub fn write_within<T: Send + 'static, E: From<Failure>>(
+    limit: Duration,
+    late: impl FnOnce(Duration) -> E,
+    write: impl FnOnce() -> T + Clone + Send + 'static,
+) -> Result<T, E> {
+    let written = within(patience(limit), late, write.clone());
+    if THREADLESS.load(SeqCst) { Ok(write()) } else { written }
 }
 
 /// Runs `work` for at most `limit`.
