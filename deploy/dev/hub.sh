@@ -55,7 +55,11 @@ done
 # DIR/server, but where that user cannot enter DIR (a project below /root) one in /var/tmp, whose file
 # 'of' tells whose it is. A copied DIR still names its model's.
 home=$dir/server as_server=()
-set_user() { as_server=(setpriv --reuid "$1" --regid "$(id -g "$1")" --clear-groups); }
+set_user() { # name
+    local group
+    group=$(id -g "$1")
+    as_server=(setpriv --reuid "$1" --regid "$group" --clear-groups)
+}
 # With nothing of the caller's but the lock: no variable, no other descriptor.
 server() {
     (
@@ -70,17 +74,20 @@ server() {
     )
 }
 if [ "$(id -u)" = 0 ]; then
-    set_user "$(id -un postgres 2>/dev/null || echo nobody)"
+    user=postgres
+    id "$user" >/dev/null 2>&1 || user=nobody
     elsewhere=$(cat "$dir/home" 2>/dev/null) || elsewhere=
     if [[ $elsewhere == /var/tmp/register-trust-hub* && -d $elsewhere ]]; then
         home=$elsewhere
-        set_user "$(stat -c %U "$home")"
+        user=$(stat -c %U "$home")
+        set_user "$user"
         of=$(server head -n 1 of 2>/dev/null) || of=$dir
         [ "$of" = "$dir" ] || [ "$(cat "$of/home" 2>/dev/null)" != "$home" ] || home=$dir/server
     fi
-    if [ -d "$home" ]; then
-        [ "$(stat -c %u "$home")" = 0 ] || set_user "$(stat -c %U "$home")"
-    fi
+    owner=root
+    [ ! -d "$home" ] || owner=$(stat -c %U "$home")
+    [ "$owner" = root ] || user=$owner
+    set_user "$user"
 fi
 
 # The process of this very folder's server; a number that was left behind may be anybody's by now.

@@ -8,9 +8,11 @@ The environment: ACCOUNT is the file that holds their state; FAULTS says, as JSO
   "kill"       [n, "before" or "after", signal]: the script is killed at its n-th call
 
 A task goes one step further with every call of `aws`: it puts the kit, it commits, it prints the
-receipt and stops.
+receipt and stops. A task that 'is told' what to do goes by `aws - world STEP` instead.
+
+With GATE every call waits, and is told by the test what becomes of it: see tests/model/scripts_ecs.rs.
 """
-import fcntl, json, os, resource, signal, sys, uuid
+import atexit, fcntl, json, os, resource, signal, sys, time, uuid
 
 # What a task does, in order. 'put' puts a new kit, 'commit' registers its trust, 'empty' puts [],
 # 'receipt' prints the receipt, 'error' an ERROR; 'later' waits for the next run.
@@ -27,6 +29,7 @@ TASKS = {
     'leaves rubbish': ['rubbish', 'receipt'],
     'never starts': ['never'],
     'hangs': ['put', 'hang'],
+    'is told': ['hang'],
     'warns': ['warning', 'put', 'commit', 'receipt'],
 }
 
@@ -56,11 +59,14 @@ def advance(state, task):
     name = option.get('--out-ssm-parameter')
     if step == 'never':
         task.update(status='STOPPED', started='None\tNone')
+    elif step == 'stop':
+        task['status'] = 'STOPPED'
     elif step in ('put', 'empty'):
         kit = {'trust_id': state['hub'].get(option['--name'], {}).get('id') or task['id'], 'trust_name': option['--name']}
         if option['--name'] not in state['hub'] and '--require-existing' not in option:
             kit |= {'trust_api_key': task['key'], 'trust_internal_service_key': 'i' + task['key']}
         kit |= {'fl_kit_slot': 'slot_1', 'fl_kit_slot_number': 1, 'hub_shared': {}}
+        state['before'] = state['parameters'].copy()
         state['parameters'][name] = '[]' if step == 'empty' else json.dumps([kit], separators=(',', ':'))
         state['puts'].setdefault(name, []).append(task['arn'])
     elif step == 'commit':
@@ -159,6 +165,8 @@ def answer(state, verb, argument, fault):
             refuse('ResourceNotFoundException', 'GetLogEvents', 'The specified log stream does not exist.')
         return '\n'.join(task['log'])
     if verb == 'get-parameter':
+        if fault == 'before':
+            state = state | {'parameters': state['before']}
         if argument['--name'] not in state['parameters'] or fault == 'stale':
             refuse('ParameterNotFound', 'GetParameter')
         return state['parameters'][argument['--name']]
@@ -179,7 +187,24 @@ def kill(number, when):
         sys.exit(137)
 
 
+def gate():
+    with open('at', 'a') as at:
+        at.write(verb + '\n')
+    with open('at') as at:
+        mine = f'go-{len(at.readlines())}'
+    while True:
+        for name in (mine, 'go-all'):
+            if os.path.exists(name):
+                if name == mine:
+                    # The test sees that the call is over.
+                    atexit.register(os.unlink, mine)
+                with open(name) as go:
+                    return go.read()
+        time.sleep(0.02)
+
+
 verb, words = sys.argv[2], sys.argv[3:]
+told = gate() if 'GATE' in os.environ else None
 if sys.argv[1:3] == ['configure', 'get']:
     print(os.environ.get('HISTORY', ''))
     sys.exit()
@@ -198,6 +223,12 @@ with open(account + '.lock', 'w') as lock:
             json.dump(state, file)
         os.replace(account + '.new', account)
 
+    if verb == 'world':
+        for task in state['tasks'].values():
+            task['steps'] = [*words, 'hang']
+            advance(state, task)
+        save()
+        sys.exit()
     run = state['calls'].setdefault(os.environ['RUN'], [])
     run.append(verb)
     save()
@@ -206,7 +237,7 @@ with open(account + '.lock', 'w') as lock:
         advance(state, task)
     faults = FAULTS.get(verb, [])
     turn = run.count(verb) - 1
-    fault = faults[turn] if turn < len(faults) else faults[-1] if faults and faults[-1].endswith('*') else 'none'
+    fault = told or faults[turn] if told or turn < len(faults) else faults[-1] if faults and faults[-1].endswith('*') else 'none'
     try:
         said = answer(state, verb, argument, fault.rstrip('*'))
     finally:

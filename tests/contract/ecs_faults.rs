@@ -158,6 +158,31 @@ esac";
     #[track_caller]
     pub fn no_kit_is_lost(&self) {
         let state = self.state();
+        let (kits, known) = self.kits();
+        for trust in state["hub"].as_object().unwrap().values() {
+            let key = trust["key"].as_str().unwrap();
+            assert!(holds(&kits, key), "a registered trust has no kit:\n{known}\n{state:#}");
+        }
+        for (name, tasks) in state["puts"].as_object().unwrap() {
+            let first = &tasks[0];
+            assert!(
+                tasks.as_array().unwrap().iter().all(|task| task == first),
+                "{name} was reused"
+            );
+        }
+    }
+
+    /// Whether somebody has the whole kit of the only task.
+    pub fn holds_the_kit(&self) -> bool {
+        let state = self.state();
+        let task = state["tasks"].as_object().unwrap().values().next();
+        task.is_some_and(|task| holds(&self.kits().0, task["key"].as_str().unwrap()))
+    }
+
+    /// All kits that somebody can find, and what names the parameters.
+    #[track_caller]
+    fn kits(&self) -> (Vec<String>, String) {
+        let state = self.state();
         let mut known = self.seen.borrow().clone();
         let mut kits = Vec::new();
         for (path, text) in files(&self.dir) {
@@ -182,18 +207,21 @@ esac";
                 kits.push(format!("{}\n", value.as_str().unwrap()));
             }
         }
-        for trust in state["hub"].as_object().unwrap().values() {
-            let key = format!("\"trust_api_key\":\"{}\"", trust["key"].as_str().unwrap());
-            let whole = |kit: &String| kit.contains(&key) && kit.ends_with("}]\n");
-            assert!(kits.iter().any(whole), "a registered trust has no kit:\n{known}\n{state:#}");
-        }
-        for (name, tasks) in state["puts"].as_object().unwrap() {
-            let first = &tasks[0];
-            assert!(
-                tasks.as_array().unwrap().iter().all(|task| task == first),
-                "{name} was reused"
-            );
-        }
+        (kits, known)
+    }
+
+    /// The hub has one trust, and the operator its kit.
+    #[track_caller]
+    pub fn is_handed_on(&self) {
+        let state = self.state();
+        let [trust] = &state["hub"].as_object().unwrap().values().collect::<Vec<_>>()[..] else {
+            panic!("no trust, or several: {state:#}");
+        };
+        let kit: Value =
+            serde_json::from_str(&fs::read_to_string(self.folder().join("trust-1.json")).unwrap())
+                .unwrap();
+        assert_eq!(kit[0]["trust_api_key"], trust["key"]);
+        assert_eq!(kit[0]["trust_id"], trust["id"]);
     }
 
     /// Everything is where it belongs: the valid kit in its file, and nothing else anywhere.
@@ -204,16 +232,8 @@ esac";
 
     #[track_caller]
     fn settled_but(&self, besides: &[&str]) {
-        let state = self.state();
-        let [trust] = &state["hub"].as_object().unwrap().values().collect::<Vec<_>>()[..] else {
-            panic!("no trust, or several: {state:#}");
-        };
-        let kit: Value =
-            serde_json::from_str(&fs::read_to_string(self.folder().join("trust-1.json")).unwrap())
-                .unwrap();
-        assert_eq!(kit[0]["trust_api_key"], trust["key"]);
-        assert_eq!(kit[0]["trust_id"], trust["id"]);
-        assert_eq!(state["parameters"], json!({}));
+        self.is_handed_on();
+        assert_eq!(self.state()["parameters"], json!({}));
         let names: Vec<_> = files(&self.folder())
             .into_iter()
             .map(|(path, _)| path.file_name().unwrap().to_str().unwrap().to_owned())
@@ -237,6 +257,11 @@ impl Drop for Place {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+fn holds(kits: &[String], key: &str) -> bool {
+    let key = format!("\"trust_api_key\":\"{key}\"");
+    kits.iter().any(|kit| kit.contains(&key) && kit.ends_with("}]\n"))
 }
 
 /// All files below a folder, and their text.

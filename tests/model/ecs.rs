@@ -62,7 +62,7 @@ pub struct Task {
     pub error: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Script {
     NotStarted,
     KeepsName,
@@ -103,7 +103,7 @@ pub struct State {
     pub hub: Hub,
     pub tasks: [Task; 2],
     pub parameters: [Parameter; 2],
-    scripts: [Script; 2],
+    pub scripts: [Script; 2],
     /// By parameter: the file with its name, and whether stderr named it.
     name_files: [File; 2],
     said: [bool; 2],
@@ -121,10 +121,20 @@ pub const ENDS: [Script; 6] = [
     Script::Dead,
 ];
 
+/// What is looked at.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Scope {
+    /// One task. Its script has only started it.
+    Task,
+    /// One script, and its task.
+    Script,
+    /// Two runs, and whatever tasks they start.
+    Both,
+}
+
 pub struct Ecs {
     pub rules: Rules,
-    /// One task, and a script that only starts it: its program is looked at.
-    pub alone: bool,
+    pub scope: Scope,
 }
 
 impl Home for Ecs {
@@ -151,7 +161,7 @@ impl Home for Ecs {
             said: [false; 2],
             kits: [file; 2],
         };
-        if self.alone {
+        if self.scope == Scope::Task {
             start.said[0] = true;
             start.tasks[0].program = Program::Opening;
         }
@@ -162,7 +172,7 @@ impl Home for Ecs {
         state.hub.steps(self.rules, next, |s| &mut s.hub);
         for run in 0..2 {
             self.program(state, run, next);
-            if !self.alone {
+            if self.scope != Scope::Task {
                 self.script(state, run, next);
             }
             if let Some(late) = state.parameters[run].late {
@@ -173,7 +183,7 @@ impl Home for Ecs {
             }
         }
         let over = !state.script_runs(0) && state.tasks[1].program == Program::NotStarted;
-        if !self.alone && over && state.scripts[1] == Script::NotStarted {
+        if self.scope == Scope::Both && over && state.scripts[1] == Script::NotStarted {
             next.go(1, "operator: runs again", |s| {
                 s.said[0] |= s.name_files[0].now;
                 s.scripts[1] = Script::KeepsName;
@@ -268,7 +278,7 @@ impl State {
         if self.scripts[1] == Script::NotStarted { 0 } else { task }
     }
 
-    fn holds(&self, task: usize) -> bool {
+    pub fn holds(&self, task: usize) -> bool {
         let in_parameter = |name: usize| {
             let script = (0..2).any(|run| self.script_runs(run) && (run == name));
             let known = self.name_files[name].now || self.said[name] || script;

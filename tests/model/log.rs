@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::ecs::Ecs;
+use super::ecs::{self, Ecs};
 use super::rules::Rules;
 use super::search::{Home, Search};
 use super::stdout::{Scope, Stdout};
@@ -136,7 +136,7 @@ fn every_line_of_a_log_tells_of_a_step_that_is_in_the_model() {
     let rules = Rules::default();
     let mut known = steps(&Stdout { rules, scope: Scope::Files });
     known.extend(steps(&Stdout { rules, scope: Scope::Sink }));
-    known.extend(steps(&Ecs { rules, alone: false }));
+    known.extend(steps(&Ecs { rules, scope: ecs::Scope::Both }));
     for (line, step) in LINES {
         assert!(known.contains(step), "{line:?} tells of {step:?}, which the model does not know");
     }

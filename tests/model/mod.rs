@@ -22,6 +22,7 @@ pub mod log;
 mod replay;
 mod rules;
 mod scripts;
+mod scripts_ecs;
 mod search;
 mod stdout;
 
@@ -52,7 +53,11 @@ const PROOFS: [Proof; 4] = [
         |rules| Search::run(&Stdout { rules, scope: Scope::Looked }).broken,
         &[Rule::LOOKS],
     ),
-    ("ECS", |rules| Search::run(&Ecs { rules, alone: false }).broken, &[Rule::OUTCOME, Rule::ECS]),
+    (
+        "ECS",
+        |rules| Search::run(&Ecs { rules, scope: ecs::Scope::Both }).broken,
+        &[Rule::OUTCOME, Rule::ECS],
+    ),
 ];
 
 /// Rules that stand behind another one: alone they change nothing.
@@ -86,7 +91,7 @@ fn with_every_rule_stdout_breaks_no_promise() {
 
 #[test]
 fn with_every_rule_ecs_breaks_no_promise() {
-    let ecs = search_all("ECS", &Ecs { rules: Rules::default(), alone: false });
+    let ecs = search_all("ECS", &Ecs { rules: Rules::default(), scope: ecs::Scope::Both });
     for end in ecs::ENDS {
         assert!(ecs.reaches(|state| state.ends_with(end)), "no run ends with {end:?}");
     }

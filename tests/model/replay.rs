@@ -108,7 +108,7 @@ fn the_binary_agrees_with_the_model_of_stdout() {
 
 #[test]
 fn the_binary_agrees_with_the_model_of_ecs() {
-    let home = |rules| Ecs { rules, alone: true };
+    let home = |rules| Ecs { rules, scope: ecs::Scope::Task };
     replay_all("ECS", &histories(home, &[Rule::OUTCOME, Rule::ECS].concat(), End::in_ecs));
 }
 

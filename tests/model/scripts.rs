@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -14,7 +14,7 @@ use super::rules::{Rule, Rules};
 use super::search::{Search, Trace, follow};
 use super::stdout::{Scope, Script, State, Stdout};
 use crate::contract::hand_over::{Place, text};
-use crate::support::eventually;
+use crate::support::{Group, eventually};
 
 const ID: &str = "7e57ab1e-0000-4000-8000-000000000001";
 
@@ -87,18 +87,18 @@ fn replay(what: &str, histories: &BTreeSet<History>) {
         let env = [("HUB", "compose"), (if sinks { "KIT_SINK" } else { "NONE" }, sink)];
         let script = place.dir.join("deploy/register.sh");
         let mut command = place.command(&[script.to_str().unwrap(), "1"], &env);
-        play(history, command.current_dir(&dir).process_group(0), &dir);
+        play(history, command.current_dir(&dir), &dir);
     }
 }
 
 fn play(history: &History, command: &mut Command, dir: &Path) {
     let steps = &history.0;
     assert!(Command::new("mkfifo").arg(dir.join("out")).status().unwrap().success());
-    let mut script = command.spawn().unwrap();
+    let mut script = Group::of(command);
     let there = || dir.join("told").exists();
-    eventually("the client", || there() || script.try_wait().unwrap().is_some());
+    eventually("the client", || there() || script.has_ended());
     if !there() {
-        panic!("no client: {}", text(&script.wait_with_output().unwrap()));
+        panic!("no client: {}", text(&script.output()));
     }
     // This waits until it reads.
     let out = RefCell::new(Some(File::options().write(true).open(dir.join("out")).unwrap()));
@@ -140,12 +140,7 @@ fn play(history: &History, command: &mut Command, dir: &Path) {
             "script: links the final name" => goes(comes("ln"), ""),
             "script: syncs the folder again" => goes(comes("sync"), ""),
             "script: removes the other name" | "script: deletes its file" => goes(comes("rm"), ""),
-            "script: is killed" => {
-                let group = format!("-{}", script.id());
-                assert!(
-                    Command::new("kill").args(["-KILL", "--", &group]).status().unwrap().success()
-                );
-            }
+            "script: is killed" => script.kill(),
             "script: syncs its file" | "script: reads the end, and no kit" => {}
             "script: reads the end, and names its file"
             | "sink: stores the kit"
@@ -156,7 +151,7 @@ fn play(history: &History, command: &mut Command, dir: &Path) {
     out.take();
     // A file without a kit goes at the end.
     (commands + 1..commands + 4).for_each(|n| goes(n, ""));
-    compare(history, &kit, &script.wait_with_output().unwrap(), dir);
+    compare(history, &kit, &script.output(), dir);
 }
 
 fn compare((steps, end, holds, sunk): &History, kit: &str, run: &Output, dir: &Path) {

@@ -12,5 +12,5 @@ mod power;
 mod random;
 mod server;
 mod store;
-mod storm;
+pub mod storm;
 mod strike;

@@ -9,7 +9,7 @@ pub mod ssm;
 
 pub use hub::Hub;
 pub use relay::Relay;
-pub use run::{Program, Run};
+pub use run::{Group, Program, Run};
 pub use ssm::{Answer, Ssm};
 
 use std::path::PathBuf;

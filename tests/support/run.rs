@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 use std::fmt::Write;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,37 @@ fn assert_built() {
     };
     let sources = newest("src sql doc/help.txt Cargo.lock");
     assert!(newest("target/release/register-trust") >= sources, "run 'make build' first");
+}
+
+/// A command in a process group of its own, which ends with this value.
+pub struct Group(Option<Child>);
+
+impl Group {
+    pub fn of(command: &mut Command) -> Group {
+        Group(Some(command.process_group(0).spawn().unwrap()))
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.0.as_mut().unwrap().try_wait().unwrap().is_some()
+    }
+
+    pub fn kill(&self) {
+        if let Some(child) = &self.0 {
+            let group = format!("-{}", child.id());
+            let _ = Command::new("kill").args(["-KILL", "--", &group]).output();
+        }
+    }
+
+    /// Waits for the last process that has its stdout or stderr.
+    pub fn output(mut self) -> Output {
+        self.0.take().unwrap().wait_with_output().unwrap()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }
 
 /// A call of the program, in an environment that holds only what the test puts there.
