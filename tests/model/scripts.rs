@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -14,7 +15,7 @@ use super::rules::{Rule, Rules};
 use super::search::{Search, Trace, follow};
 use super::stdout::{Scope, Script, State, Stdout};
 use crate::contract::hand_over::{Place, text};
-use crate::support::{Group, eventually};
+use crate::support::{Group, break_script, eventually};
 
 const ID: &str = "7e57ab1e-0000-4000-8000-000000000001";
 
@@ -59,31 +60,83 @@ fn histories(scope: Scope, rules: &[Rule]) -> BTreeSet<History> {
     histories.into_iter().map(history).collect()
 }
 
+fn of_files() -> BTreeSet<History> {
+    histories(Scope::One, &[Rule::FILES, Rule::ACKNOWLEDGEMENT].concat())
+}
+
+fn of_a_sink() -> BTreeSet<History> {
+    histories(Scope::OneSink, Rule::SINK)
+}
+
 #[test]
 fn the_script_agrees_with_the_model_of_files() {
-    replay(
-        "register.sh, files",
-        &histories(Scope::One, &[Rule::FILES, Rule::ACKNOWLEDGEMENT].concat()),
-    );
+    replay_all("register.sh, files", &of_files());
 }
 
 #[test]
 fn the_script_agrees_with_the_model_of_a_sink() {
-    replay("register.sh, sink", &histories(Scope::OneSink, Rule::SINK));
+    replay_all("register.sh, sink", &of_a_sink());
 }
 
-fn replay(what: &str, histories: &BTreeSet<History>) {
+fn replay_all(what: &str, histories: &BTreeSet<History>) {
     println!("{what}: {} histories", histories.len());
     assert!(histories.len() > 10, "{}", histories.len());
-    let place = Place::new();
+    replay(&Place::new(), histories);
+}
+
+/// The script without one of its rules, and a step of the histories that show it.
+#[test]
+fn a_script_that_breaks_a_rule_disagrees_with_the_model() {
+    let [stores, tells_first] =
+        ["if store_line \"$1\"", "printf '%s\\n' \"$kit_id\" >&3; if store_line \"$1\""];
+    for (file, text, instead, sinks, step) in [
+        ("register.sh", stores, tells_first, false, "disk: is full"),
+        (
+            "register.sh",
+            "if [ -n \"$kit_keys\" ]; then\n    say \"ERROR the run",
+            "if false; then\n    say \"the run",
+            false,
+            "script: reads the end, and names its file",
+        ),
+        (
+            "register.sh",
+            "verdict=1 kit",
+            "verdict=0 kit",
+            false,
+            "script: reads the end, and names its file",
+        ),
+        ("lib.sh", "ln -- ", "mv -f -- ", false, "script: links the final name"),
+        (
+            "lib.sh",
+            "; } && durable \"$final\" \"$3\"; then",
+            "; }; then",
+            false,
+            "script: syncs the folder again",
+        ),
+        ("lib.sh", "-o pipefail", "", true, "sink: a stage fails"),
+    ] {
+        let place = Place::new();
+        break_script(&place.dir, file, text, instead);
+        let mut histories = if sinks { of_a_sink() } else { of_files() };
+        histories.retain(|(steps, ..)| steps.contains(&step));
+        assert!(!histories.is_empty(), "no history has {step:?}");
+        let replay = std::panic::catch_unwind(AssertUnwindSafe(|| replay(&place, &histories)));
+        assert!(replay.is_err(), "nobody notices {instead:?} in place of {text:?}");
+    }
+}
+
+fn replay(place: &Place, histories: &BTreeSet<History>) {
     place.tool("docker", CLIENT);
     ["sync", "ln", "rm"].iter().for_each(|tool| place.tool(tool, TOOL));
-    let sinks = histories.iter().any(|(steps, ..)| steps.contains(&"sink: stores the kit"));
+    let sinks = histories.iter().any(|(steps, ..)| steps.iter().any(|it| it.starts_with("sink: ")));
     for (n, history) in histories.iter().enumerate() {
         let dir = place.dir.join(format!("history-{n}"));
         fs::create_dir(&dir).unwrap();
-        let sink =
-            if history.0.contains(&"sink: a stage fails") { "cat | false" } else { "cat >sunk" };
+        let sink = if history.0.contains(&"sink: a stage fails") {
+            "cat | false | cat"
+        } else {
+            "cat >sunk"
+        };
         let env = [("HUB", "compose"), (if sinks { "KIT_SINK" } else { "NONE" }, sink)];
         let script = place.dir.join("deploy/register.sh");
         let mut command = place.command(&[script.to_str().unwrap(), "1"], &env);
@@ -174,6 +227,8 @@ fn compare((steps, end, holds, sunk): &History, kit: &str, run: &Output, dir: &P
     let exact = *end != Script::Dead && !steps.contains(&"disk: is full");
     assert!(held == *holds || held && !exact, "held: {held}, in the model: {holds}; {said}");
     assert!(sunk_now == *sunk || !exact, "in the sink: {sunk_now}, in the model: {sunk}; {said}");
+    let told = dir.join("told").metadata().unwrap().len() > 0;
+    assert_eq!(told, steps.contains(&"script: acknowledges"), "the acknowledgement; {said}");
     let named = dir.join("kits/trust-1.json").exists();
     assert!(*end != Script::Succeeded || named || *sunk, "{said}");
 }

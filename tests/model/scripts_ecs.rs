@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::panic::AssertUnwindSafe;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::json;
@@ -14,7 +15,7 @@ use super::rules::{Rule, Rules};
 use super::search::{Search, Trace, follow};
 use crate::contract::ecs_faults::Place;
 use crate::prove::storm::side_by_side;
-use crate::support::{Group, eventually};
+use crate::support::{Group, break_script, eventually, root};
 
 /// A command that makes a kit or a note durable waits until the test lets it go, or fail.
 const SYNC: &str = r#"#!/bin/sh
@@ -65,11 +66,48 @@ fn the_script_for_ecs_agrees_with_the_model() {
     let histories = histories();
     println!("ecs.sh: {} histories", histories.len());
     assert!(histories.len() > 40, "{}", histories.len());
-    side_by_side("ecs.sh", 4, histories.into_iter().collect(), |history: History| play(&history));
+    let play = |history: History| play(&history, Place::new());
+    side_by_side("ecs.sh", 4, histories.into_iter().collect(), play);
 }
 
-fn play((steps, end, committed, holds): &History) {
-    let mut stage = Stage::set(steps);
+/// The script without one of its rules, and a step of the histories that show it.
+#[test]
+fn a_script_for_ecs_that_breaks_a_rule_disagrees_with_the_model() {
+    let breaks = [
+        ("[ -n \"$found\" ] || wrong=\"without its receipt\"", ":", "log: is late"),
+        ("[ -n \"$doubt\" ] || return 1", "return 1", "script: gives up, and names the parameter"),
+        ("if [ -z \"$started$log\" ]", "if true", "script: reads the log"),
+        ("keep || exit 1\n", "forget; keep || exit 1\n", "disk: is full"),
+        (
+            "--client-token \"$token\"",
+            "--client-token \"$(new_token)\"",
+            "script: tries again, and is told the same task",
+        ),
+        (
+            "*ParameterNotFound* ]] || return 1",
+            "*ParameterNotFound* ]] || return 1; break",
+            "SSM: answers what was there before",
+        ),
+    ];
+    side_by_side("", 2, breaks.to_vec(), |(text, instead, step)| {
+        let mut histories = histories();
+        histories.retain(|(steps, ..)| steps.contains(&step));
+        assert!(!histories.is_empty(), "no history has {step:?}");
+        let noticed = histories.iter().any(|history| {
+            let place = Place::new();
+            let copy =
+                Command::new("cp").arg("-R").arg(root().join("deploy")).arg(&place.dir).status();
+            assert!(copy.unwrap().success());
+            break_script(&place.dir, "ecs.sh", text, instead);
+            *place.scripts.borrow_mut() = place.dir.join("deploy");
+            std::panic::catch_unwind(AssertUnwindSafe(|| play(history, place))).is_err()
+        });
+        assert!(noticed, "nobody notices {instead:?} in place of {text:?}");
+    });
+}
+
+fn play((steps, end, committed, holds): &History, place: Place) {
+    let mut stage = Stage::set(steps, place);
     for (n, step) in steps.iter().enumerate() {
         let is_the_scripts = |step: &&&str| {
             ["script: ", "disk: ", "SSM: answers "].iter().any(|who| step.starts_with(who))
@@ -116,8 +154,7 @@ struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    fn set(steps: &'a [&'static str]) -> Stage<'a> {
-        let place = Place::new();
+    fn set(steps: &'a [&'static str], place: Place) -> Stage<'a> {
         fs::write(place.dir.join("bin/sync"), SYNC).unwrap();
         let mut command = place.command(&[], &json!({"task": "is told"}), &[("GATE", "yes")]);
         let script = Group::of(command.stdout(Stdio::piped()).stderr(Stdio::piped()));

@@ -11,7 +11,7 @@ use super::checker::say;
 use crate::contract::ecs_faults;
 use crate::contract::hand_over::{Place, in_a_group, text};
 use crate::support::power::{NAMES, Names, SYNC, durable, left, restore};
-use crate::support::root;
+use crate::support::{break_script, root};
 
 /// The commands to strike at, spread evenly.
 fn chosen<T: Clone>(steps: &[T]) -> Vec<T> {
@@ -115,13 +115,6 @@ fn a_power_loss_before_any_command_of_the_script_loses_no_kit() {
 /// What makes a file that is stored outlast a power loss.
 const STORE: &str = "durable \"$1\" \"$(dirname \"$1\")\"";
 
-fn replace_in_lib(place: &Place, sync: &str, instead: &str) {
-    let lib = place.dir.join("deploy/lib.sh");
-    let text = fs::read_to_string(&lib).unwrap();
-    assert_eq!(text.matches(sync).count(), 1, "{sync}");
-    fs::write(&lib, text.replace(sync, instead)).unwrap();
-}
-
 /// The scripts without one of their syncs: the test sees that a kit is lost.
 #[test]
 fn a_power_loss_finds_every_sync_that_is_missing() {
@@ -134,7 +127,7 @@ fn a_power_loss_finds_every_sync_that_is_missing() {
         let mut place = place();
         let dry = durable();
         let steps = place.steps(&[("DURABLE", dry.to_str().unwrap())]);
-        replace_in_lib(&place, sync, instead);
+        break_script(&place.dir, "lib.sh", sync, instead);
         place.hub.fill_pool(2 * steps.len() + 10);
         let last = |step: &&String| step.starts_with("script ");
         let mut steps: Vec<_> = steps.iter().filter(last).collect();
@@ -185,7 +178,7 @@ fn a_power_loss_finds_that_the_note_is_not_synced() {
     let place = Place::new();
     let (scripts, commands) =
         (place.dir.join("deploy"), ecs_faults::commands(&ecs_faults::Place::new()));
-    replace_in_lib(&place, STORE, "durable \"$1\"");
+    break_script(&place.dir, "lib.sh", STORE, "durable \"$1\"");
     let lost = (1..=commands).rev().step_by(9).any(|at| {
         let cut = std::panic::catch_unwind(|| cut_in_ecs(at, &scripts, Names::None));
         let why = cut.err().and_then(|why| why.downcast::<String>().ok());

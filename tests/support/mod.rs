@@ -71,3 +71,11 @@ pub fn lay_checkout(dir: &std::path::Path) {
     // Newer than the sources, so that nothing is built.
     std::fs::copy(run::PROGRAM, dir.join("target/release/register-trust")).unwrap();
 }
+
+/// Breaks a script of a copied checkout: in `deploy/<file>` another text is in place of this one.
+pub fn break_script(checkout: &std::path::Path, file: &str, text: &str, instead: &str) {
+    let path = checkout.join("deploy").join(file);
+    let script = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(script.matches(text).count(), 1, "{file}: {text}");
+    std::fs::write(&path, script.replace(text, instead)).unwrap();
+}
