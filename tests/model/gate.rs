@@ -32,6 +32,10 @@ struct State {
     answered: Vec<&'static str>,
     /// COMMIT becomes ROLLBACK.
     roll_back: bool,
+    /// The transaction ends with the message that opened it, as behind a pooler of statements.
+    commit_at_once: bool,
+    /// Questions that reach the server about another trust, or another transaction.
+    altered: Vec<(&'static str, String)>,
     /// COMMIT has been passed on: its answer is held.
     hold_answer: bool,
     /// It has got to the program.
@@ -80,6 +84,16 @@ impl Gate {
             }
         });
         Gate { port, shared }
+    }
+
+    /// The statements behind the one that opens the transaction are outside of it.
+    pub fn pool_statements(&self) {
+        self.change(|state| state.commit_at_once = true);
+    }
+
+    /// The server is asked about another trust or transaction than the one in quotes.
+    pub fn ask_instead(&self, word: &'static str, about: &str) {
+        self.change(|state| state.altered.push((word, about.to_owned())));
     }
 
     /// Lets the program make another connection.
@@ -170,6 +184,10 @@ fn wait(shared: &Shared, mut holds: impl FnMut(&mut State) -> bool) -> bool {
     !state.over && holds(&mut state)
 }
 
+fn find_in(bytes: &[u8], word: &str) -> Option<usize> {
+    bytes.windows(word.len()).position(|part| part == word.as_bytes())
+}
+
 fn ask(
     shared: &Shared,
     number: usize,
@@ -179,8 +197,7 @@ fn ask(
 ) {
     let mut chunk = [0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut chunk) {
-        let find =
-            |word: &str| chunk[..read].windows(word.len()).position(|part| part == word.as_bytes());
+        let find = |word: &str| find_in(&chunk[..read], word);
         if let Some(word) = words.iter().find(|word| find(word).is_some()) {
             let place = find(word).unwrap();
             let mut state = shared.0.lock().unwrap();
@@ -201,8 +218,26 @@ fn ask(
             if *word == COMMIT && state.roll_back {
                 chunk[place..place + COMMIT.len()].copy_from_slice(b"ABORT ");
             }
+            if let Some(at) = state.altered.iter().position(|(altered, _)| altered == word) {
+                let (_, about) = state.altered.remove(at);
+                let quoted = place + find_in(&chunk[place..read], "'").unwrap() + 1;
+                let length = find_in(&chunk[quoted..read], "'").unwrap();
+                let about = format!("{about:0>length$}");
+                chunk[quoted..quoted + length].copy_from_slice(about.as_bytes());
+            }
         }
-        if to.write_all(&chunk[..read]).is_err() {
+        let mut message = chunk[..read].to_vec();
+        if number == 0
+            && shared.0.lock().unwrap().commit_at_once
+            && find_in(&message, "SAVEPOINT claim").is_some()
+        {
+            // One simple query: its kind, its length, its text and a zero.
+            message.pop();
+            message.extend(b"; COMMIT\0");
+            let length = u32::try_from(message.len() - 1).unwrap();
+            message[1..5].copy_from_slice(&length.to_be_bytes());
+        }
+        if to.write_all(&message).is_err() {
             return;
         }
     }

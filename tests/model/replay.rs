@@ -27,12 +27,8 @@ use super::stdout::{self, Line, Scope, Stdout};
 use crate::support::hub::{Cluster, Standby};
 use crate::support::{Hub, eventually};
 
-/// What the driver cannot do to a hub yet. A history with one of them is not replayed.
-const NOT_YET: [&str; 3] = [
-    "pooler: runs the statements outside the transaction",
-    "pooler: asks a standby that lags for the row",
-    "primary: crashes, and gives its number to another",
-];
+const POOLED: &str = "pooler: runs the statements outside the transaction";
+const ROW_ELSEWHERE: &str = "pooler: asks a standby that lags for the row";
 
 /// The steps for which there must be a standby.
 const WITH_STANDBY: [&str; 2] = ["standby: is promoted", "program: reaches the standby"];
@@ -135,20 +131,15 @@ fn histories<H: Home>(
 
 /// Replays side by side; many of the runs only wait for their limits.
 fn replay_all(what: &str, histories: &[(Trace, End)]) {
-    let mut left = BTreeSet::new();
-    let mut chosen = BTreeSet::new();
-    for (trace, end) in histories {
-        match trace.iter().find(|step| NOT_YET.contains(&step.what)) {
-            Some(step) => drop(left.insert(step.what)),
-            None => {
-                // What the driver does nothing for makes no history of its own.
-                let steps = trace.iter().map(|step| step.what);
-                let steps = steps.filter(|step| does_something(step)).collect::<Vec<_>>();
-                chosen.insert((steps, end.clone()));
-            }
-        }
-    }
-    println!("{what}: {} histories; not yet: {left:?}", chosen.len());
+    // What the driver does nothing for makes no history of its own.
+    let chosen: BTreeSet<_> = histories
+        .iter()
+        .map(|(trace, end)| {
+            let steps = trace.iter().map(|step| step.what).filter(|step| does_something(step));
+            (steps.collect::<Vec<_>>(), end.clone())
+        })
+        .collect();
+    println!("{what}: {} histories", chosen.len());
     assert!(!chosen.is_empty());
     let jobs = Mutex::new(chosen.into_iter());
     let failures = Mutex::new(Vec::new());
@@ -195,6 +186,9 @@ struct Stage<'a> {
     /// What the parameter held, one after the other; and puts that may be stored late.
     versions: Vec<String>,
     late: Vec<Put>,
+    /// Somebody else's transaction, and whether it has the number of the run's.
+    committed: String,
+    reused: bool,
     /// What becomes of all other puts of the kit.
     for_good: Option<&'static str>,
 }
@@ -251,7 +245,11 @@ impl<'a> Stage<'a> {
                  FOR EACH ROW EXECUTE FUNCTION alter_hash()",
             );
         }
+        let committed = hub.value("SELECT pg_current_xact_id()::text");
         let gate = Gate::to(hub.cluster.address());
+        if steps.contains(&POOLED) {
+            gate.pool_statements();
+        }
         let puts = Puts::new();
         let (stdout, theirs) = UnixStream::pair().unwrap();
         let (stdin, its) = UnixStream::pair().unwrap();
@@ -297,6 +295,8 @@ impl<'a> Stage<'a> {
             early: None,
             versions: Vec::new(),
             late: Vec::new(),
+            committed,
+            reused: false,
             for_good: None,
         }
     }
@@ -343,7 +343,8 @@ impl<'a> Stage<'a> {
             // It has; the end is waited for.
             "program: has waited for 30 s" => {}
             "stdin: another line comes" | "program: cannot print the kit" => {}
-            "hub: a trigger alters the hash" => {}
+            "hub: a trigger alters the hash" | POOLED => {}
+            "primary: crashes, and gives its number to another" => self.crash(),
             // With it the run ends.
             "program: prints the receipt"
             | "program: prints []"
@@ -365,8 +366,17 @@ impl<'a> Stage<'a> {
             }
             "standby: is promoted" => self.promote(),
             "program: asks whether it is in recovery" => self.gate.pass(RECOVERY),
-            "program: asks for the status" => self.gate.pass(STATUS),
+            "program: asks for the status" => {
+                if self.reused {
+                    self.gate.ask_instead(STATUS, &self.committed);
+                }
+                self.gate.pass(STATUS);
+            }
             "program: asks for the row" => self.gate.pass(ROW),
+            ROW_ELSEWHERE => {
+                self.gate.ask_instead(ROW, "7e57ab1e-0000-4000-8000-000000000001");
+                self.gate.pass(ROW);
+            }
             "SSM: stores the kit" => self.store("[{"),
             "SSM: stores []" => self.store("[]"),
             "SSM: refuses the kit" => self.next_put("[{").refused(),
@@ -389,6 +399,14 @@ impl<'a> Stage<'a> {
             }
             _ => panic!("the driver does not know the step {step:?}"),
         }
+    }
+
+    /// The transaction is gone, and its number is that of somebody else's commit.
+    fn crash(&mut self) {
+        self.gate.cut();
+        self.gate.notice();
+        eventually("the primary has lost it", || self.hub.delivering() == 0);
+        self.reused = true;
     }
 
     /// The standby has all that the primary wrote, and takes its place.
