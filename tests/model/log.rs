@@ -10,10 +10,16 @@ use super::stdout::{Scope, Stdout};
 use crate::support::root;
 
 /// A piece of a line on stderr, and the model's step that it tells of.
-const LINES: [(&str, &str); 48] = [
+const LINES: [(&str, &str); 54] = [
     // The program.
     ("registered trust ", "program: prints the receipt"),
     ("is already registered", "program: finds the trust"),
+    (" trusts are named ", "program: finds the trust"),
+    ("cannot connect to the hub at ", "program: prints []"),
+    ("cannot open the registration: ", "program: prints []"),
+    ("cannot find or register the trust: ", "program: prints []"),
+    ("no free FL kit slot: ", "program: prints []"),
+    ("cannot put ", "SSM: refuses the kit"),
     ("the run was interrupted by ", "program: gets TERM"),
     ("the kit was not acknowledged: ", "program: reads the end of stdin"),
     ("did not say whether it was committed: ", "program: says that the outcome is unknown"),
@@ -70,11 +76,16 @@ const LINES: [(&str, &str); 48] = [
     ("ERROR no active service ", "script: is killed"),
 ];
 
-/// What is about no step: what is to be done next, and the words of make and bash.
-const WORDS: [&str; 12] = [
+/// What is about no step: settings, what is to be done next, and the words of the development hub, make
+/// and bash.
+const WORDS: [&str; 16] = [
     "ERROR next: ",
     "ERROR state: ",
+    "WARNING no slot names from ",
     "ERROR the run ended (exit status ",
+    "making a development hub in ",
+    "the development hub is up on ",
+    "ERROR the development hub ",
     "make: ",
     "make[",
     "waiting for another run of trust ",

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::model::log;
 use crate::support::{Hub, Run, Ssm};
 
 /// One run, and everything that any consumer could have read of it.
@@ -27,6 +28,7 @@ pub struct Record {
 
 impl Record {
     pub fn of(name: &str, run: &Run) -> Record {
+        log::assert_known(&run.stderr, false);
         let (stdout, stderr) = (run.stdout.clone(), run.stderr.clone());
         let exit = run.status.code();
         Record { name: name.to_owned(), killed: false, exit, stdout, stderr, parameter: None }

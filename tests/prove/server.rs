@@ -1,5 +1,6 @@
 //! The hub's server fails: it restarts, it is full, it is a standby.
 
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use super::checker::{check, say};
@@ -95,20 +96,20 @@ fn no_kit_is_lost_when_the_server_crashes_again_and_again() {
     let (mut hub, ssm) = (Hub::on(cluster), Ssm::new());
     hub.fill_pool(400);
     let jobs: Vec<_> = (0..300).map(|n| Job::new(&hub, &ssm, n, n, n % 2 == 0)).collect();
-    let over = std::sync::atomic::AtomicBool::new(false);
+    let (over, goes_on) = std::sync::mpsc::channel::<()>();
     let records = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(std::sync::atomic::Ordering::SeqCst) {
-                std::thread::sleep(Duration::from_millis(300));
+        scope.spawn(move || {
+            // Ends with the other end of the channel, also where a run fails the test.
+            while goes_on.recv_timeout(Duration::from_millis(300)) == Err(RecvTimeoutError::Timeout)
+            {
                 assert!(cluster.pg_ctl("stop -m immediate") && cluster.pg_ctl("start"));
             }
         });
-        let records = side_by_side("crashes", 4, jobs, |job: Job| {
+        let _over = over;
+        side_by_side("crashes", 4, jobs, |job: Job| {
             let (program, record) = job.split();
             record(&program.run(), &ssm)
-        });
-        over.store(true, std::sync::atomic::Ordering::SeqCst);
-        records
+        })
     });
     hub.admin = hub.session();
     let tally = check(&mut hub, &records);
