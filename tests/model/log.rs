@@ -10,16 +10,17 @@ use super::stdout::{Scope, Stdout};
 use crate::support::root;
 
 /// A piece of a line on stderr, and the model's step that it tells of.
-const LINES: [(&str, &str); 54] = [
+const LINES: [(&str, &str); 55] = [
     // The program.
     ("registered trust ", "program: prints the receipt"),
     ("is already registered", "program: finds the trust"),
     (" trusts are named ", "program: finds the trust"),
-    ("cannot connect to the hub at ", "program: prints []"),
-    ("cannot open the registration: ", "program: prints []"),
-    ("cannot find or register the trust: ", "program: prints []"),
+    ("connect to the hub at ", "program: prints []"),
+    ("cannot register the new trust ", "program: prints []"),
+    ("open the registration", "program: prints []"),
+    ("find or register the trust", "program: prints []"),
     ("no free FL kit slot: ", "program: prints []"),
-    ("cannot put ", "SSM: refuses the kit"),
+    (" into SSM", "SSM: refuses the kit"),
     ("the run was interrupted by ", "program: gets TERM"),
     ("the kit was not acknowledged: ", "program: reads the end of stdin"),
     ("did not say whether it was committed: ", "program: says that the outcome is unknown"),
