@@ -215,14 +215,15 @@ fi
 
 # The handlers do nothing here, and leave the program its own.
 trap : INT TERM HUP QUIT PIPE
+# Ctrl-C between the two forks leaves one status in PIPESTATUS; '$?' is the verdict all the same.
 start "${program[@]}" "${arguments[@]}" --await-ack 8>&- | converse "$new" 3<>"$ack" &&
-    ended=(0 0) || ended=("${PIPESTATUS[@]}")
+    ended=(0 0) || ended=("$?" "${PIPESTATUS[@]}")
 # Nothing that follows may be cut short.
 trap '' INT TERM HUP QUIT PIPE
 rm -f -- "$ack"
 
 look_at "$new" || kit_keys=''
-case ${ended[1]} in
+case ${ended[0]} in
     0)
         status=0 id=$kit_id
         # Only a run that registers hands credentials on.
@@ -238,17 +239,17 @@ case ${ended[1]} in
         ;;
 esac
 if [ -n "$kit_keys" ]; then
-    say "ERROR the run ended (exit status ${ended[0]}) without a verdict: it is not known whether trust $number is registered"
+    say "ERROR the run ended (exit status ${ended[1]}) without a verdict: it is not known whether trust $number is registered"
     say "ERROR its kit stays in $new; keep it"
     fail "next: 'make check-kit-$at' tells whether it is valid; 'make register-trust-$at' picks it up if it is"
 fi
 # Without a kit there was no acknowledgement, and without that no registration.
 rm -f -- "$new"
-say "ERROR the run ended (exit status ${ended[0]}) without a kit; nothing was registered for trust $number"
-if [ "${ended[0]}" = 2 ] &&
+say "ERROR the run ended (exit status ${ended[1]}) without a kit; nothing was registered for trust $number"
+if [ "${ended[1]}" = 2 ] &&
     grep -qF "invalid option '--await-ack'" <<<"$("${program[@]}" --await-ack --version </dev/null 2>&1)"; then
     say "ERROR next: ${program[*]} is too old to wait for an acknowledgement; put this version there (for compose see deploy/compose.yaml)"
-elif [ "${HUB-}" = compose ] && [[ ${ended[0]} =~ ^(1|126|127)$ ]]; then
+elif [ "${HUB-}" = compose ] && [[ ${ended[1]} =~ ^(1|126|127)$ ]]; then
     say "ERROR next: see the lines above; if there are none, compose found no container: check COMPOSE_FILE, COMPOSE_PROJECT_NAME and SERVICE, and that 'docker compose up -d' ran with deploy/compose.yaml"
 fi
 exit 1

@@ -145,10 +145,10 @@ start() {
         fail "the development hub in $dir was made by PostgreSQL $version, and this is $("$bin/postgres" -V): 'make clean' removes it; PG=/usr/lib/postgresql/$version/bin uses it"
     fi
     password=$(cat "$dir/password")
-    rm -f "$dir/env"
     if server_pid >/dev/null; then
         port=$(server sed -n 4p data/postmaster.pid)
     else
+        rm -f "$dir/env"
         exec 8>>"$dir/running"
         flock -w 20 8 || fail "the server of $dir runs where it cannot be reached from here, in another container perhaps: stop it there"
         # Left behind by a server that is gone, or that is a copy's model.
@@ -170,8 +170,10 @@ start() {
     "${psql[@]}" -d postgres -At -c "SELECT 1 FROM pg_database WHERE datname = 'hub'" | grep -q 1 ||
         "${psql[@]}" -d postgres -c 'CREATE DATABASE hub'
     "${psql[@]}" -d hub -f "$here/sql/dev_hub.sql"
+    # Another run of 'make -j' may be reading it.
     (umask 077 && printf '%s=%s\n' DB_HOST 127.0.0.1 DB_PORT "$port" POSTGRES_USER hub POSTGRES_DB hub \
-        POSTGRES_PASSWORD "$password" >"$dir/env")
+        POSTGRES_PASSWORD "$password" >"$dir/env.new")
+    mv -f "$dir/env.new" "$dir/env"
     say "the development hub is up on 127.0.0.1:$port"
     [ "$home" = "$dir/server" ] ||
         say "its data is in $home, since its user cannot enter $dir; 'make clean' removes both"
@@ -202,7 +204,7 @@ case $verb in
         stop QUIT
         # Nothing but what is the hub's: the folder can be anybody's.
         rm -rf "$home" "$dir/server"
-        rm -f "$dir/env" "$dir/home" "$dir/log" "$dir/password" "$dir/running" "$dir/lock"
+        rm -f "$dir/env" "$dir/env.new" "$dir/home" "$dir/log" "$dir/password" "$dir/running" "$dir/lock"
         rmdir "$dir" 2>/dev/null || say "$dir stays: it holds other files"
         ;;
 esac

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::hand_over::{Place, in_a_group, says, text};
 use crate::support::relay::{Later, Strike, When};
 use crate::support::{Answer, Hub, Relay, Ssm, eventually};
 
@@ -171,4 +172,17 @@ fn the_index_script_does_not_run_beside_itself() {
     assert!(
         refused.as_db_error().unwrap().message().contains("another run of this script is at work")
     );
+}
+
+/// Ctrl-C between the two forks of the pipe made bash forget PIPESTATUS: the script ended without a word
+/// about what it left. The storm of pairs found it.
+#[test]
+fn a_script_that_is_interrupted_as_it_starts_its_reader_says_what_it_left() {
+    let place = Place::new();
+    // The pause gives the first one the time to get it alone.
+    let (hook, file) =
+        place.hook("[[ $BASH_COMMAND != 'converse '* ]] || { sleep 0.3; kill -INT 0; }");
+    let run = in_a_group(place.command(&["deploy/register.sh", "1"], &[(hook, &file)]));
+    assert_eq!(run.status.code(), Some(1), "{}", text(&run));
+    says(&run, "without a kit; nothing was registered for trust 1");
 }

@@ -120,7 +120,8 @@ pub fn assert_known(said: &str, others: bool) {
         let step = LINES.iter().any(|(piece, _)| line.contains(piece));
         let tool = line.split_once(": ").is_some_and(|(tool, _)| TOOLS.contains(&tool));
         let word = WORDS.iter().any(|word| line.starts_with(word));
-        let word = word || tool || is_a_processs_end(line);
+        let disk = line.starts_with("deploy/") && line.contains(": write error: ");
+        let word = word || tool || disk || is_a_processs_end(line);
         let log = ["ERROR ", "WARNING ", "INFO "].iter().any(|level| line.starts_with(level));
         let other = others && !log;
         assert!(step || word || other, "the model knows nothing of this: {line:?} in\n{said}");

@@ -163,25 +163,21 @@ fn asked(variable: &str, otherwise: usize) -> usize {
 
 /// In turn on a hub that `DB_HOST` names and on an embedded one.
 fn on_both_hubs(what: &str, total: usize, whom: Whom) {
-    let embedded = Cluster::own(what, &[]);
+    let cluster = Cluster::own(what, &[]);
+    let mut embedded = Place::with(Hub::embedded(cluster));
+    let env = [("HUB_DIR", cluster.dir.to_str().unwrap().to_owned())];
     storm(what, total, |round, random| {
         if round % 2 == 0 {
             return batch(&mut Place::new(), &[], whom, random);
         }
-        let hub = Hub::on(embedded);
-        // The script takes the hub's address from here.
-        let settings = embedded.dir.join("env");
-        let env: String = fs::read_to_string(&settings)
-            .unwrap()
-            .lines()
-            .map(|line| match line.split_once('=') {
-                Some(("POSTGRES_DB", _)) => format!("POSTGRES_DB={}\n", hub.database),
-                _ => format!("{line}\n"),
-            })
-            .collect();
-        fs::write(&settings, env).unwrap();
-        let env = [("HUB_DIR", embedded.dir.to_str().unwrap().to_owned())];
-        batch(&mut Place::with(hub), &env, whom, random)
+        embedded.hub.execute("TRUNCATE trust, fl_kit_slot, trusts_audit");
+        let folders = fs::read_dir(&embedded.dir).unwrap().map(|entry| entry.unwrap());
+        for folder in folders.filter(|folder| {
+            folder.file_name().to_str().is_some_and(|it| it == "sunk" || it.starts_with("kits-"))
+        }) {
+            fs::remove_dir_all(folder.path()).unwrap();
+        }
+        batch(&mut embedded, &env, whom, random)
     });
 }
 

@@ -8,6 +8,7 @@ mod ends;
 mod input;
 mod kills;
 mod network;
+mod pairs;
 mod power;
 mod random;
 mod server;

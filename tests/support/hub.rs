@@ -331,6 +331,11 @@ impl Hub {
         Hub { cluster, database, admin }
     }
 
+    /// The one that `deploy/dev/hub.sh` made on this cluster, and names to the scripts.
+    pub fn embedded(cluster: &'static Cluster) -> Hub {
+        Hub { cluster, database: "hub".to_owned(), admin: cluster.connect("hub") }
+    }
+
     pub fn with_slots(names: &[&str]) -> Hub {
         let mut hub = Hub::new();
         hub.execute("DELETE FROM fl_kit_slot");
