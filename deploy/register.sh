@@ -24,9 +24,10 @@ set +x
 ulimit -c 0
 umask 077
 # First: it takes away what an inherited shell would change below.
+here=$(dirname "$0")
 # shellcheck source-path=SCRIPTDIR source=lib.sh
-. "$(dirname "$0")/lib.sh"
-here=$(cd "$(dirname "$0")" && pwd)
+. "$here/lib.sh"
+here=$(cd "$here" && pwd)
 
 numbers() {
     local variable

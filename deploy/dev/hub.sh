@@ -12,9 +12,10 @@
 # as long as it lives, so a copied folder is never taken for one whose server runs.
 set -euo pipefail
 
+here=$(dirname "$0")
 # shellcheck source-path=SCRIPTDIR source=../lib.sh
-. "$(dirname "$0")/../lib.sh"
-here=$(cd "$(dirname "$0")/../.." && pwd)
+. "$here/../lib.sh"
+here=$(cd "$here/../.." && pwd)
 
 [[ $# == 2 && $1 =~ ^(start|stop|remove)$ ]] || fail "usage: deploy/dev/hub.sh start|stop|remove DIR"
 verb=$1

@@ -4,8 +4,8 @@
 //! `search.rs` is the search, `rules.rs` the contract's rules, `hub.rs` the hub; `stdout.rs` and
 //! `ecs.rs` are the homes. `traces.txt` holds the shortest way to a broken promise without each
 //! rule, and behind each door that cannot be shut.
-//! `replay.rs` holds the binary to the model, behind `gate.rs`, and `scripts.rs` the script; `log.rs`
-//! holds the model to what they say.
+//! `replay.rs` holds the binary to the model, behind `gate.rs`; `scripts.rs` and `scripts_ecs.rs` hold the
+//! scripts to it, and `log.rs` holds the model to what they say.
 
 // How large a search was is a figure for the documents; `--nocapture` shows it.
 #![allow(clippy::print_stdout)]
