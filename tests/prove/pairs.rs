@@ -80,13 +80,19 @@ fn batch(random: &mut Random) -> Tally {
         println!("{context}");
         log::assert_known(&text(&run), false);
         place.settled(&folder);
-        tally.runs += 1;
-        if let Some(id) = place.id(&name) {
-            let kit = place.kits(&folder).into_iter().find(|(_, kit)| kit[0]["trust_id"] == *id);
-            let (_, kit) = kit.unwrap_or_else(|| panic!("LOST {context}"));
-            place.hub.assert_registered(&kit);
-            tally.committed += 1;
+        let (id, kits) = (place.id(&name), place.kits(&folder));
+        let valid = kits.iter().find(|(_, kit)| kit[0]["trust_id"].as_str() == id.as_deref());
+        if id.is_some() {
+            let (_, kit) = valid.unwrap_or_else(|| panic!("LOST {context}"));
+            place.hub.assert_registered(kit);
         }
+        tally += Tally {
+            runs: 1,
+            ended: usize::from(run.status.code().is_none()),
+            committed: usize::from(id.is_some()),
+            metadata_only: 0,
+            worthless: usize::from(!kits.is_empty() && valid.is_none()),
+        };
         let next = place.register(&own);
         assert!(next.status.success(), "{context}\nand then {}", text(&next));
         let id = place.id(&name).unwrap();
