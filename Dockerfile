@@ -16,6 +16,8 @@ WORKDIR /register-trust
 COPY . .
 ARG ALLOW_OPENSSL
 ARG ALLOW_GLIBC
+ARG ALLOW_ZLIB
+ARG ALLOW_ZSTD
 RUN mv "$(deploy/dev/ship.sh --upgrade)" /register-trust/register-trust
 
 FROM ${RUNTIME_IMAGE}

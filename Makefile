@@ -16,7 +16,7 @@ TOOLS ?= target/tools
 # What a person sets reaches the recipes through the environment, as it was written: no recipe holds
 # its text, where a newline or a quote in it would become a command, and make, which expands what it
 # exports, here and in a make below, has nothing left to expand.
-$(foreach variable,HUB_DIR KITS KIT_SINK PROD HUB PG PREFIX DESTDIR TOOLS ADVISORY_DB ALLOW_OPENSSL ALLOW_GLIBC ALLOW_DIRTY $(filter TRUST_%,$(.VARIABLES)),$(eval override export $(variable) := $$(value $(variable))))
+$(foreach variable,HUB_DIR KITS KIT_SINK PROD HUB PG PREFIX DESTDIR TOOLS ADVISORY_DB ALLOW_OPENSSL ALLOW_GLIBC ALLOW_ZLIB ALLOW_ZSTD ALLOW_DIRTY $(filter TRUST_%,$(.VARIABLES)),$(eval override export $(variable) := $$(value $(variable))))
 MAKEOVERRIDES =
 # Nothing of a person's own shell changes what a recipe does.
 unexport BASH_ENV CDPATH GREP_OPTIONS POSIXLY_CORRECT
@@ -103,7 +103,7 @@ digest = echo '$(1)' | grep -Eq '(^|@)sha256:[0-9a-f]{64}$$' || { echo 'ERROR $(
 
 image: ## build a container image with the static binary and nothing else
 	docker build --no-cache --build-arg BUILD_IMAGE=$(BUILD_IMAGE) --build-arg RUNTIME_IMAGE=$(RUNTIME_IMAGE) \
-	    --build-arg ALLOW_OPENSSL --build-arg ALLOW_GLIBC $(DOCKER_BUILD_OPTIONS) -t $(IMAGE) .
+	    --build-arg ALLOW_OPENSSL --build-arg ALLOW_GLIBC --build-arg ALLOW_ZLIB --build-arg ALLOW_ZSTD $(DOCKER_BUILD_OPTIONS) -t $(IMAGE) .
 
 release-image: ## build register-trust:<version> from base images named by digest: BUILD_IMAGE, RUNTIME_IMAGE
 	@$(call digest,$(BUILD_IMAGE))

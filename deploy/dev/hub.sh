@@ -62,18 +62,19 @@ set_user() { # name
     as_server=(setpriv --reuid "$1" --regid "$group" --clear-groups)
 }
 # With nothing of the caller's but the lock: no variable, no other descriptor.
-server() {
-    (
-        cd "$home" || exit
-        for descriptor in /proc/"$BASHPID"/fd/*; do
-            case ${descriptor##*/} in
-                0 | 1 | 2 | 8) ;;
-                *) eval "exec ${descriptor##*/}>&-" ;;
-            esac
-        done
-        exec env -i PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin LC_ALL=C ${as_server[0]+"${as_server[@]}"} "$@"
-    )
+become_server() {
+    local descriptor
+    cd "$home" || exit
+    for descriptor in /proc/"$BASHPID"/fd/*; do
+        case ${descriptor##*/} in
+            0 | 1 | 2 | 8) ;;
+            *) eval "exec ${descriptor##*/}>&-" ;;
+        esac
+    done
+    exec env -i PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin LC_ALL=C ${as_server[0]+"${as_server[@]}"} "$@"
 }
+# Bash quotes the whole body if it is killed.
+server() { (become_server "$@"); }
 if [ "$(id -u)" = 0 ]; then
     user=postgres
     id "$user" >/dev/null 2>&1 || user=nobody

@@ -73,15 +73,25 @@ pgaudit() {
     fi
 }
 
+# Whether a static OpenSSL links this library in, as Debian's does since 3.5; until it is there it may.
+openssl_links() { # library
+    ! { have pkg-config && pkg-config --exists openssl; } || [[ " $(pkg-config --static --libs openssl) " == *" -l$1 "* ]]
+}
+has_archive() { # library
+    have cc && [ -e "$(cc -print-file-name="lib$1.a")" ]
+}
+
 # The list. What is essential on Debian and Ubuntu is not in it.
 packages() { # part...
     local part
     for part in "$@"; do
         case $part in
             build)
-                { have cc && [ -e "$(cc -print-file-name=libc.a)" ]; } || echo gcc libc6-dev
+                has_archive c || echo gcc libc6-dev
                 have pkg-config || echo pkg-config
                 { have pkg-config && pkg-config --exists openssl; } || echo libssl-dev
+                { ! openssl_links z || has_archive z; } || echo zlib1g-dev
+                { ! openssl_links zstd || has_archive zstd; } || echo libzstd-dev
                 [ -s "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" ] || echo ca-certificates
                 ;;
             sbom) have python3 || echo python3 ;;

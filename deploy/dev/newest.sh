@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Fails unless the OpenSSL and the glibc that get linked into the program are the newest that this
-# machine's package source offers. Prints a line for each: its name, its version, its package's version.
+# Fails unless the OpenSSL and the glibc that get linked into the program, and the zlib and zstd of an
+# OpenSSL that has them, are the newest that this machine's package source offers. Prints a line for each:
+# its name, its version, its package's version.
 #
 #   deploy/dev/newest.sh [--upgrade]    --upgrade installs the newest first, as root: for an image
 #
-#   ALLOW_OPENSSL, ALLOW_GLIBC    a version to link in on purpose, if it is not the newest, or if this
-#                                 machine cannot tell
+#   ALLOW_OPENSSL, ALLOW_GLIBC, ALLOW_ZLIB, ALLOW_ZSTD
+#       a version to link in on purpose, if it is not the newest, or if this machine cannot tell
 set -euo pipefail
 fail() { echo "ERROR $*" >&2; exit 1; }
 
@@ -23,7 +24,7 @@ elif ! words=$(LC_ALL=C apt-get "${apt[@]}" update 2>&1) || grep -q '^Err:' <<<"
     unknown="the package source does not answer; apt's own words are above"
 elif [ "${1-}" = --upgrade ]; then
     DEBIAN_FRONTEND=noninteractive apt-get "${apt[@]}" install -y --no-install-recommends \
-        gcc libc6-dev libssl-dev pkg-config >&2
+        gcc libc6-dev libssl-dev libzstd-dev pkg-config zlib1g-dev >&2
 fi
 
 check() { # name version file [why-it-cannot-be-checked]
@@ -56,3 +57,13 @@ check openssl "$(pkg-config --modversion openssl)" "$(pkg-config --variable=libd
     "${other:+${other}is set}"
 glibc=$(getconf GNU_LIBC_VERSION)
 check glibc "${glibc#glibc }" "$(cc -print-file-name=libc.a)"
+others=" $(pkg-config --static --libs-only-l openssl) "
+[[ $others != *' -lz '* ]] || check zlib "$(pkg-config --modversion zlib)" "$(cc -print-file-name=libz.a)"
+[[ $others != *' -lzstd '* ]] || check zstd "$(pkg-config --modversion libzstd)" "$(cc -print-file-name=libzstd.a)"
+for library in $others; do
+    case $library in
+        # The last two are glibc's.
+        -lssl | -lcrypto | -lz | -lzstd | -ldl | -lpthread) ;;
+        *) fail "OpenSSL would link $library in, and nobody checks whether that is the newest" ;;
+    esac
+done

@@ -26,17 +26,25 @@ impl Machine {
                 .find(|path| path.exists());
             symlink(real.unwrap(), machine.0.join(tool)).unwrap();
         }
-        machine.put("cc", "echo /lib/libc.a");
+        machine.put("cc", "echo /lib/${1#*=}");
         machine.put("getconf", "echo glibc 2.36");
         machine.put(
             "pkg-config",
-            "case $1 in --modversion) echo 3.0.19 ;; --variable=libdir) echo /lib ;; *) exit 1 ;; esac",
+            "case $* in
+            *zlib) echo 1.3.1 ;;
+            --modversion*) echo 3.0.19 ;;
+            --variable=libdir*) echo /lib ;;
+            --static*) echo -lssl -ldl -lcrypto -ldl $OTHERS ;;
+            *) exit 1 ;;
+            esac",
         );
         machine.put(
             "dpkg-query",
             "case $* in
             *-S*libssl.a) echo \"libssl-dev:amd64: /lib/libssl.a\" ;;
             *-S*libc.a) echo \"libc6-dev:amd64: /lib/libc.a\" ;;
+            *-S*libz.a) echo \"zlib1g-dev:amd64: /lib/libz.a\" ;;
+            *zlib1g-dev:amd64) echo 1.3-2 ;;
             *libssl-dev:amd64) echo 3.0.19-1 ;;
             *libc6-dev:amd64) echo 2.36-9 ;;
             *) exit 1 ;;
@@ -59,7 +67,7 @@ impl Machine {
         self.put(
             "apt-cache",
             &format!(
-                "case $* in *libssl-dev:amd64) newest={openssl} ;; *libc6-dev:amd64) newest={glibc} ;; esac
+                "case $* in *libssl-dev:amd64) newest={openssl} ;; *libc6-dev:amd64) newest={glibc} ;; *) newest=1.3-2 ;; esac
                 echo \"  Candidate: $newest\"
                 echo \"        500 http://deb.example.org/debian stable/main amd64 Packages\"
                 echo \"        100 /var/lib/dpkg/status\""
@@ -115,6 +123,20 @@ fn an_older_glibc_than_the_package_source_offers_is_refused() {
     let machine = Machine::new("older-glibc");
     machine.offers("3.0.19-1", "2.36-10");
     machine.refuses("offers 2.36-10", ("ALLOW_GLIBC", "2.36-9"), &[]);
+}
+
+#[test]
+fn what_openssl_links_in_besides_is_checked_too() {
+    let machine = Machine::new("others");
+    let (success, stdout, stderr) = machine.newest(&[("OTHERS", "-lz")]);
+    assert!(success, "{stderr}");
+    assert_eq!(stdout, format!("{LINKED}zlib 1.3.1 1.3-2\n"));
+    machine.put("dpkg-query", "case $* in *libz.a*) exit 1 ;; *-S*) echo x: y ;; esac");
+    let (success, _, stderr) =
+        machine.newest(&[("OTHERS", "-lz"), ("ALLOW_OPENSSL", ""), ("ALLOW_GLIBC", "")]);
+    assert!(!success && stderr.contains("zlib 1.3.1 would be linked in"), "{stderr}");
+    let (success, _, stderr) = machine.newest(&[("OTHERS", "-lbrotli")]);
+    assert!(!success && stderr.contains("OpenSSL would link -lbrotli in"), "{stderr}");
 }
 
 #[test]
