@@ -47,8 +47,14 @@ timed() { # what command...
     return "$status"
 }
 
+# An older debootstrap does not know Ubuntu's newer releases, which are all made in one way.
+components=main script=()
+if [[ $mirror = *ubuntu* ]]; then
+    components=main,universe script=(/usr/share/debootstrap/scripts/gutsy)
+fi
 timed "a bare root: $suite from $mirror" deploy/dev/live.sh "$work/debootstrap" \
-    debootstrap --variant=minbase --include=git,make "$suite" "$work/base" "$mirror"
+    debootstrap --variant=minbase --components="$components" --include=git,make "$suite" "$work/base" "$mirror" \
+    ${script[0]+"${script[@]}"}
 base=$work/base
 # Where this machine has settings of its own, the new one needs them too.
 cp -L /etc/resolv.conf /etc/hosts "$base/etc/"
