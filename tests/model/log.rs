@@ -77,9 +77,9 @@ const LINES: [(&str, &str); 55] = [
     ("ERROR no active service ", "script: is killed"),
 ];
 
-/// What is about no step: settings, what is to be done next, and the words of the development hub, make
-/// and bash.
-const WORDS: [&str; 16] = [
+/// What is about no step: settings, what is to be done next, and the words of the development hub, a sink,
+/// make and bash.
+const WORDS: [&str; 17] = [
     "ERROR next: ",
     "ERROR state: ",
     "WARNING no slot names from ",
@@ -87,6 +87,8 @@ const WORDS: [&str; 16] = [
     "making a development hub in ",
     "the development hub is up on ",
     "ERROR the development hub ",
+    // A sink's shell.
+    "bash: line ",
     "make: ",
     "make[",
     "waiting for another run of trust ",

@@ -77,7 +77,6 @@ fn batch(random: &mut Random) -> Tally {
         let run = run.process_group(0).output().unwrap();
         let context =
             format!("{strike:?} at {message:?}, {fault} before {command}: {}", text(&run));
-        println!("{context}");
         log::assert_known(&text(&run), false);
         place.settled(&folder);
         let (id, kits) = (place.id(&name), place.kits(&folder));
