@@ -7,9 +7,10 @@
 # PG: the programs of another PostgreSQL than the newest of this machine, /usr/lib/postgresql/17/bin.
 set -euo pipefail
 
+here=$(dirname "$0")
 # shellcheck source-path=SCRIPTDIR source=../lib.sh
-. "$(dirname "$0")/../lib.sh"
-cd "$(dirname "$0")/../.."
+. "$here/../lib.sh"
+cd "$here/../.."
 if [ -n "${PG-}" ]; then
     { [ -x "$PG/initdb" ] && [ -x "$PG/postgres" ]; } || fail "PG is '$PG', and there is no initdb or no postgres in it"
     PG=$(cd "$PG" && pwd)
