@@ -216,7 +216,8 @@ fi
 
 # The handlers do nothing here, and leave the program its own.
 trap : INT TERM HUP QUIT PIPE
-# Ctrl-C between the two forks leaves one status in PIPESTATUS; '$?' is the verdict all the same.
+# The verdict alone counts, also where Ctrl-C between the two forks leaves one status in PIPESTATUS.
+set +o pipefail
 start "${program[@]}" "${arguments[@]}" --await-ack 8>&- | converse "$new" 3<>"$ack" &&
     ended=(0 0) || ended=("$?" "${PIPESTATUS[@]}")
 # Nothing that follows may be cut short.
