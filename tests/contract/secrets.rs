@@ -66,6 +66,17 @@ fn no_secret_reaches_stderr_when_ssm_quotes_the_kit() {
 }
 
 #[test]
+fn no_part_of_a_token_reaches_stderr_when_ssm_quotes_it_in_capitals() {
+    let token = "JeSMWwHjeeHrldJPs4RHqGyJKDiQppgMkgwR8K7mzRzpTWFqz4hVbnBGcVVARsgM6z";
+    let part = "QGYJKDIQPPGMKGWR8K7MZR";
+    assert!(token.to_uppercase().contains(part));
+    let ssm = Ssm::new().always(Answer::Refuse(400, "ExpiredTokenException", part));
+    let run = Hub::new().program(&["--name", "A", "--code", "A", "--out-ssm-parameter", "/k"]);
+    let run = ssm.serve(loud(run)).env("AWS_SESSION_TOKEN", token).run().exits(1);
+    assert!(!run.stderr.to_uppercase().contains(part), "{}", run.dump());
+}
+
+#[test]
 fn no_secret_reaches_stderr_when_ssm_fails_in_other_ways() {
     let hub = Hub::new();
     for answer in [
