@@ -20,6 +20,8 @@ pub struct Cluster {
     pub dir: PathBuf,
     pub env: HashMap<String, String>,
     options: String,
+    /// A hub's database stays until the cluster goes.
+    pub keeps_databases: bool,
 }
 
 const HUB_SH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/dev/hub.sh");
@@ -82,7 +84,7 @@ impl Cluster {
         let env = std::fs::read_to_string(dir.join("env")).unwrap();
         let env = env.lines().filter_map(|line| line.split_once('='));
         let env = env.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        Cluster { env, dir, options: options.to_owned() }
+        Cluster { env, dir, options: options.to_owned(), keeps_databases: false }
     }
 
     /// A cluster of the test's own, for what others would not survive.
@@ -185,7 +187,8 @@ impl Standby {
         let how = ["-R", "-X", "stream", "-c", "fast", "--no-sync"];
         assert!(primary.as_server(&[&copy[..], &how].concat()), "the primary cannot be copied");
         env.insert("DB_HOST".to_owned(), format!("127.0.1.{number}"));
-        let cluster = Cluster { dir, env, options: primary.options.clone() };
+        let cluster =
+            Cluster { dir, env, options: primary.options.clone(), keeps_databases: false };
         assert!(cluster.pg_ctl("start"), "the standby does not start");
         Standby { cluster, sweeper }
     }
@@ -485,6 +488,9 @@ impl Hub {
 
 impl Drop for Hub {
     fn drop(&mut self) {
+        if self.cluster.keeps_databases {
+            return;
+        }
         let drop = format!("DROP DATABASE {} WITH (FORCE)", self.database);
         // A test can end with its server down.
         let _ =
