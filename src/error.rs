@@ -28,6 +28,12 @@ pub fn words(text: &str, hash: usize) -> String {
     text.chars().take(LONGEST).map(|c| if steers(c) { ' ' } else { c }).collect()
 }
 
+/// Whether a text repeats a secret of at least four bytes, in whatever case.
+pub fn repeats(text: &str, secret: &[u8]) -> bool {
+    let mut parts = text.as_bytes().windows(secret.len().max(4));
+    parts.any(|part| part.eq_ignore_ascii_case(secret))
+}
+
 /// A failed step, in words.
 #[derive(Clone)]
 pub struct Failure {

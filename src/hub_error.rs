@@ -4,19 +4,15 @@ use std::error::Error as _;
 
 use postgres::{Config, Error};
 
-use crate::error::{Failure, words};
+use crate::error::{self, Failure, words};
 use crate::tls::{self, TlsError};
 
 /// In the server's words, without their `DETAIL`, which can hold a whole row; or in the system's words,
 /// with the causes. Words that repeat the password are not shown, unless it is also the user's name.
 pub fn described(error: &Error, config: &Config) -> Failure {
-    let password = config.get_password().filter(|it| it.len() >= 4);
-    let password = password.filter(|it| config.get_user().map(str::as_bytes) != Some(it));
-    let repeats = |text: &str| {
-        password.is_some_and(|it| {
-            text.as_bytes().windows(it.len()).any(|part| part.eq_ignore_ascii_case(it))
-        })
-    };
+    let user = config.get_user().map(str::as_bytes);
+    let password = config.get_password().filter(|it| user != Some(it));
+    let repeats = |text: &str| password.is_some_and(|it| error::repeats(text, it));
     // No UUID or number has so many digits in a row, but a key's hash, or half of it.
     let shown = |text: &str| match repeats(text) {
         true => "the message is not shown, because it repeats the password".to_owned(),

@@ -115,7 +115,7 @@ fn register(request: &Request, delivery: &mut Delivery) -> Result<(), Failure> {
             commit::commit(transaction, xact_id, &settings)?;
             delivery.receipt(&trust.id)?;
             let slot = trust.slot.unwrap_or_default();
-            info!("registered trust {name:?} as {} with slot {}", trust.id, words(&slot, 16));
+            info!("registered trust {name:?} as {} with slot {}", trust.id, settings.shown(&slot));
         }
         Registration::Existing(trust) => {
             // Nothing was written, and nothing is left to do on the hub.

@@ -8,7 +8,7 @@ use log::LevelFilter;
 use crate::aws::Aws;
 use crate::endpoint;
 use crate::environment::{invalid, one_of, optional, raw, required, wrong};
-use crate::error::Failure;
+use crate::error::{Failure, repeats, words};
 use crate::kit::HubShared;
 use crate::secret::Secret;
 use crate::tls::{Authorities, Tls, Verify};
@@ -40,6 +40,18 @@ pub enum Stage {
 }
 
 impl Settings {
+    /// The hub's words for the log, unless they repeat the password.
+    pub fn shown(&self, text: &str) -> String {
+        match &self.stage {
+            Stage::Development { password: Some(it), .. }
+                if repeats(text, it.expose().as_bytes()) =>
+            {
+                "a name that is not shown, because it repeats the password".to_owned()
+            }
+            _ => words(text, 16),
+        }
+    }
+
     /// Reads everything but the log level and, in development, [`Aws`].
     /// Errors: the first variable that is missing or invalid.
     pub fn read() -> Result<Settings, Failure> {

@@ -126,6 +126,22 @@ fn no_secret_reaches_stderr_when_the_hub_quotes_the_row() {
 }
 
 #[test]
+fn a_slot_whose_name_repeats_the_password_is_not_named() {
+    let mut hub = Hub::new();
+    hub.execute(
+        "DELETE FROM fl_kit_slot; INSERT INTO fl_kit_slot VALUES ('for Correct Horse', 1);
+         CREATE ROLE clerk_with_words LOGIN SUPERUSER PASSWORD 'correct horse'",
+    );
+    let program =
+        hub.program(&["--name", "A", "--code", "A"]).env("POSTGRES_USER", "clerk_with_words");
+    let run = loud(program).env("POSTGRES_PASSWORD", "correct horse").run().exits(0);
+    assert_eq!(run.full_kit()[0]["fl_kit_slot"], "for Correct Horse");
+    assert!(!run.stderr.to_lowercase().contains("correct horse"), "{}", run.dump());
+    run.says("with slot a name that is not shown, because it repeats the password");
+    hub.execute("DROP ROLE clerk_with_words");
+}
+
+#[test]
 fn a_hash_that_a_trigger_spells_otherwise_is_not_repeated() {
     for spelt in [
         "left(h, 32) || ' and ' || right(h, 32)",
@@ -195,7 +211,7 @@ fn the_text_of_a_secret_is_exposed_only_where_the_contract_says_it_goes() {
     assert_eq!(found, EXPOSED, "a secret is exposed in a new place: is that right?");
 }
 
-const EXPOSED: [&str; 9] = [
+const EXPOSED: [&str; 10] = [
     // A put's length, value, and what AWS must not repeat of it; the presigned URL loses its scheme;
     // a key and a token sign.
     "aws.rs 6",
@@ -211,6 +227,8 @@ const EXPOSED: [&str; 9] = [
     "kit.rs 1",
     // So do the keys.
     "secret.rs 1",
+    // What the hub's words must not repeat.
+    "settings.rs 1",
     // The kit's line.
     "stdio.rs 1",
     // The key's hash, written and read back.

@@ -11,6 +11,11 @@ done
 openssl req -newkey rsa:2048 -nodes -subj /CN=hub -keyout server.key -out server.csr
 printf 'subjectAltName=%s' "$2" >extensions
 openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile extensions -out server.crt
-openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days -1 -extfile extensions -out expired.crt
+# Up to OpenSSL 3.3 only the first can say so, since 3.4 only the second.
+for time in '-days -1' '-not_before 20200101000000Z -not_after 20200102000000Z'; do
+    # shellcheck disable=SC2086 # two words or four
+    ! openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial $time -extfile extensions -out expired.crt || break
+done
+[ -s expired.crt ]
 cp server.key pg.key; chmod 600 server.key pg.key; chmod 755 .
 if [ "$(id -u)" = 0 ]; then chown "$(id -un postgres 2>/dev/null || echo nobody)" pg.key; fi
