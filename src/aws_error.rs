@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::error::{Failure, words};
+use crate::error::{Failure, repeats, words};
 use crate::http::{Answer, HttpError};
 use crate::secret::Secret;
 use crate::tls::TlsError;
@@ -116,14 +116,12 @@ impl AwsError {
     /// Without AWS's words, if they repeat a part of this: a value of the kit, or eight characters of
     /// what looks random.
     pub fn withholding(mut self, secret: &Secret) -> AwsError {
-        let words = self.failure.what.as_bytes();
-        let repeats = |part: &str| {
+        let is_repeated = |part: &str| {
             let random = part.len() >= 20 && !part.contains(['.', ' ']);
             let shortest = if random { 8 } else { part.len().max(4) };
-            let mut ours = part.as_bytes().windows(shortest);
-            ours.any(|own| words.windows(own.len()).any(|it| it.eq_ignore_ascii_case(own)))
+            part.as_bytes().windows(shortest).any(|own| repeats(&self.failure.what, own))
         };
-        if secret.expose().split('"').any(repeats) {
+        if secret.expose().split('"').any(is_repeated) {
             let what = "AWS refused: its answer is not shown, because it quotes a secret";
             self.failure.what = what.to_owned();
         }

@@ -3,12 +3,11 @@
 //! tried.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
 
 use super::checker::{Tally, check, say};
 use super::random::{Random, number, seed};
 use super::storm::{Job, every_step, side_by_side};
-use crate::contract::hand_over::{Place, text};
+use crate::contract::hand_over::{Place, in_a_group, text};
 use crate::model::log;
 use crate::support::relay::{Relay, Step, Strike, Talk, When};
 use crate::support::{Answer, Ssm};
@@ -73,8 +72,8 @@ fn batch(random: &mut Random) -> Tally {
         let (hook, file) = place.hook(&format!("[ \"$at\" != '{command}' ] || {fault}"));
         let own = [("TRUST_1_NAME", name.as_str()), ("KITS", &folder)];
         let env = [(host.0, host.1.as_str()), (port.0, &port.1), (hook, &file)];
-        let mut run = place.command(&["deploy/register.sh", "1"], &[&own[..], &env].concat());
-        let run = run.process_group(0).output().unwrap();
+        let run = place.command(&["deploy/register.sh", "1"], &[&own[..], &env].concat());
+        let run = in_a_group(run);
         let context =
             format!("{strike:?} at {message:?}, {fault} before {command}: {}", text(&run));
         log::assert_known(&text(&run), false);
